@@ -1,0 +1,6 @@
+//! The `tidewire` program.
+
+mod broker;
+mod store;
+
+fn main() {}

@@ -1,6 +1,8 @@
 //! The `tidewire` program.
 
+mod auth;
 mod broker;
+mod config;
 mod store;
 
 fn main() {}

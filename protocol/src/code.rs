@@ -32,6 +32,36 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    /// Every code, the one that stands for its number first among those of one number.
+    pub const ALL: [Self; 13] = [
+        Self::BadRequest,
+        Self::Unauthenticated,
+        Self::Forbidden,
+        Self::UnknownChannel,
+        Self::UnknownType,
+        Self::IdConflict,
+        Self::HistoryGone,
+        Self::PreconditionFailed,
+        Self::TooLarge,
+        Self::StateFull,
+        Self::RateLimited,
+        Self::Internal,
+        Self::Unavailable,
+    ];
+
+    /// The code a node meant: by its name, else by its number, else by its band.
+    #[must_use]
+    pub fn from_wire(number: u64, name: &str) -> Self {
+        let find = |wanted: &dyn Fn(Self) -> bool| Self::ALL.into_iter().find(|code| wanted(*code));
+        find(&|code| code.name() == name)
+            .or_else(|| find(&|code| u64::from(code.number()) == number))
+            .unwrap_or(if number < 500 {
+                Self::BadRequest
+            } else {
+                Self::Internal
+            })
+    }
+
     /// The number on the wire, in HTTP's sense.
     #[must_use]
     pub const fn number(self) -> u16 {
@@ -109,6 +139,38 @@ pub enum CloseCode {
 }
 
 impl CloseCode {
+    /// Every code of this protocol.
+    pub const ALL: [Self; 13] = [
+        Self::Normal,
+        Self::BadRequest,
+        Self::Unauthenticated,
+        Self::Forbidden,
+        Self::Version,
+        Self::HelloTimeout,
+        Self::Replaced,
+        Self::TooLarge,
+        Self::RateLimited,
+        Self::Internal,
+        Self::Overloaded,
+        Self::SlowConsumer,
+        Self::Draining,
+    ];
+
+    /// The code a node meant: by its number, else by its band. Codes of WebSocket itself other
+    /// than 1000 mean that the connection was lost, which is to come back.
+    #[must_use]
+    pub fn from_wire(number: u64) -> Self {
+        let known = Self::ALL
+            .into_iter()
+            .find(|code| u64::from(code.number()) == number);
+        let band = if (4400..4500).contains(&number) {
+            Self::BadRequest
+        } else {
+            Self::Internal
+        };
+        known.unwrap_or(band)
+    }
+
     /// The WebSocket close code.
     #[must_use]
     pub const fn number(self) -> u16 {

@@ -48,6 +48,21 @@ pub enum Recovery {
     Fresh,
 }
 
+impl Recovery {
+    /// Every way a delivery can begin.
+    pub const ALL: [Self; 3] = [Self::Full, Self::Reset, Self::Fresh];
+
+    /// The name on the wire.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Reset => "reset",
+            Self::Fresh => "fresh",
+        }
+    }
+}
+
 /// Why a range of publications is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum GapReason {
@@ -55,6 +70,20 @@ pub enum GapReason {
     Expired,
     /// The channel keeps no history.
     NotKept,
+}
+
+impl GapReason {
+    /// Every reason.
+    pub const ALL: [Self; 2] = [Self::Expired, Self::NotKept];
+
+    /// The name on the wire.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::NotKept => "not_kept",
+        }
+    }
 }
 
 /// What `welcome` tells a client.

@@ -9,15 +9,18 @@ pub mod command;
 pub mod decode;
 pub mod encode;
 pub mod frame;
+mod json;
 pub mod limits;
+mod msgpack;
 pub mod name;
 pub mod payload;
 
 pub use code::{CloseCode, ErrorCode};
 pub use command::Command;
+pub use decode::DecodeError;
 pub use frame::{Frame, Publication};
 pub use name::{ChannelName, Epoch, Name, Position};
-pub use payload::Payload;
+pub use payload::{Payload, PayloadError};
 
 /// How frames are written on one connection; chosen by the WebSocket subprotocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

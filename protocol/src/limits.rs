@@ -20,3 +20,5 @@ pub const MEMBER_BYTES_MAX: usize = 1024;
 pub const INTEGER_MAX: u64 = (1 << 53) - 1;
 /// Longest token in bytes.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// Most deliveries a second a subscription can ask for: finer than a screen shows.
+pub const HZ_MAX: u32 = 1000;

@@ -43,7 +43,7 @@ fn check(text: &str, max: usize) -> Result<(), NameError> {
 }
 
 macro_rules! text_newtype {
-    ($(#[$doc:meta])* $name:ident, $max:expr) => {
+    ($(#[$doc:meta])* $name:ident, $max:path) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Arc<str>);
@@ -54,7 +54,7 @@ macro_rules! text_newtype {
             /// # Errors
             /// Says what is wrong with the text; nothing is repaired.
             pub fn new(text: &str) -> Result<Self, NameError> {
-                check(text, $max)?;
+                check(text, $max(text))?;
                 Ok(Self(Arc::from(text)))
             }
 
@@ -86,23 +86,41 @@ macro_rules! text_newtype {
 }
 
 text_newtype!(
-    /// The name of a channel: 1–200 bytes of UTF-8, no control characters, no outer spaces.
+    /// The name of a channel: 1–200 bytes of UTF-8, no control characters, no outer spaces. The
+    /// name of a presence channel is as much longer as its prefix is.
     ChannelName,
-    CHANNEL_BYTES_MAX
+    channel_bytes_max
 );
 text_newtype!(
     /// A key, an event name, a publication id or a user: 1–128 bytes of UTF-8.
     Name,
-    NAME_BYTES_MAX
+    name_bytes_max
 );
 text_newtype!(
     /// One life of a channel's log; opaque to clients, 1–48 bytes.
     Epoch,
-    EPOCH_BYTES_MAX
+    epoch_bytes_max
 );
 
 /// What the names of a presence channel begin with.
 const PRESENCE_PREFIX: &str = "$presence:";
+
+fn channel_bytes_max(text: &str) -> usize {
+    let prefix = if text.starts_with(PRESENCE_PREFIX) {
+        PRESENCE_PREFIX.len()
+    } else {
+        0
+    };
+    CHANNEL_BYTES_MAX + prefix
+}
+
+const fn name_bytes_max(_: &str) -> usize {
+    NAME_BYTES_MAX
+}
+
+const fn epoch_bytes_max(_: &str) -> usize {
+    EPOCH_BYTES_MAX
+}
 
 impl ChannelName {
     /// The part before the first colon, or `default` for a name without one.
@@ -123,8 +141,7 @@ impl ChannelName {
         Self::new(self.0.strip_prefix(PRESENCE_PREFIX)?).ok()
     }
 
-    /// The presence channel of this channel; it may pass the length limit of client names,
-    /// since no client sends it as the name of a channel to publish to.
+    /// The presence channel of this channel.
     #[must_use]
     pub fn presence(&self) -> Self {
         Self(Arc::from(format!("{PRESENCE_PREFIX}{}", self.0)))

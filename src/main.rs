@@ -4,5 +4,6 @@ mod auth;
 mod broker;
 mod config;
 mod store;
+mod telemetry;
 
 fn main() {}

@@ -1,6 +1,8 @@
 //! The `tidewire` program.
 
 mod broker;
+mod journal;
+mod storage;
 mod store;
 
 fn main() {}

@@ -4,7 +4,7 @@
 //! Used by whoever counts; `metrics` keeps one handle per value.
 
 use metrics::Counter;
-use tidewire_protocol::{CloseCode, frame::GapReason};
+use tidewire_protocol::{CloseCode, ErrorCode, frame::GapReason};
 
 /// An enum that can be a label.
 pub trait LabelValue: Copy + 'static {
@@ -137,6 +137,44 @@ label! {
         HelloTimeout = "hello_timeout",
         /// The node is leaving.
         Draining = "draining",
+    }
+}
+
+impl Rejection {
+    /// How a refused request is counted.
+    pub const fn of(code: ErrorCode) -> Self {
+        match code {
+            ErrorCode::Unauthenticated => Self::Unauthenticated,
+            ErrorCode::Forbidden => Self::Forbidden,
+            ErrorCode::TooLarge | ErrorCode::StateFull => Self::TooLarge,
+            ErrorCode::RateLimited => Self::RateLimited,
+            ErrorCode::Internal | ErrorCode::Unavailable => Self::Unavailable,
+            ErrorCode::BadRequest
+            | ErrorCode::UnknownChannel
+            | ErrorCode::UnknownType
+            | ErrorCode::IdConflict
+            | ErrorCode::HistoryGone
+            | ErrorCode::PreconditionFailed => Self::BadRequest,
+        }
+    }
+
+    /// How a connection refused with a close code is counted.
+    pub const fn of_close(code: CloseCode) -> Self {
+        match code {
+            CloseCode::Unauthenticated => Self::Unauthenticated,
+            CloseCode::Forbidden => Self::Origin,
+            CloseCode::HelloTimeout => Self::HelloTimeout,
+            CloseCode::TooLarge => Self::TooLarge,
+            CloseCode::RateLimited => Self::RateLimited,
+            CloseCode::Draining => Self::Draining,
+            CloseCode::Internal | CloseCode::Overloaded | CloseCode::SlowConsumer => {
+                Self::Unavailable
+            }
+            CloseCode::Normal
+            | CloseCode::BadRequest
+            | CloseCode::Version
+            | CloseCode::Replaced => Self::BadRequest,
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! Called by `cli` once for the process (`init_logs`) and by `node` for each node (`Metrics`).
 //! Never decides anything.
 
-mod labels;
+pub mod labels;
 pub mod metrics;
 mod process;
 

@@ -53,6 +53,11 @@ impl Feed {
         &*self.broker
     }
 
+    /// The broker, to be kept.
+    pub fn broker_handle(&self) -> Arc<dyn Broker> {
+        Arc::clone(&self.broker)
+    }
+
     /// The channels of this node.
     pub fn logs(&self) -> &Logs {
         &self.logs

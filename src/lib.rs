@@ -19,4 +19,3 @@ mod storage;
 mod store;
 mod tasks;
 mod telemetry;
-

@@ -82,11 +82,16 @@ impl Node {
         let internal = config.node.internal_listen.map(http::bind).transpose()?;
         let address = listener.local_addr().unwrap_or(config.node.listen);
         let folder = config.node.data_dir.join(LOG_FOLDER);
-        let opened = EmbeddedStorage::open(&folder, storage_options(&config)).map_err(|source| NodeError::Storage { folder, source })?;
+        let opened = EmbeddedStorage::open(&folder, storage_options(&config))
+            .map_err(|source| NodeError::Storage { folder, source })?;
         tracing::info!(recovery = ?opened.recovery, "the storage is open");
         let tasks = Tasks::new();
         let metrics = Arc::new(Metrics::new(&config.namespaces)?);
-        let logs = Arc::new(Logs::new(feed_settings(&config), tasks.clone(), Arc::clone(&metrics)));
+        let logs = Arc::new(Logs::new(
+            feed_settings(&config),
+            tasks.clone(),
+            Arc::clone(&metrics),
+        ));
         opened.broker.announce_to(Arc::clone(&logs) as _);
         let broker: Arc<dyn Broker> = opened.broker;
         let store: Arc<dyn CheckpointStore> = opened.store;
@@ -96,7 +101,9 @@ impl Node {
         tasks.spawn_until_stop(Arc::clone(&gateway.presence).run());
         tasks.spawn_until_stop(upkeep(Arc::clone(&gateway)));
         tasks.spawn_until_stop(memory::watch(Arc::clone(&gateway)));
-        let clients = Router::new().route("/v1/connect", get(connect)).with_state(Arc::clone(&gateway));
+        let clients = Router::new()
+            .route("/v1/connect", get(connect))
+            .with_state(Arc::clone(&gateway));
         let backends = Router::new();
         match internal {
             Some(internal) => {
@@ -104,10 +111,20 @@ impl Node {
                 tasks.spawn(http::serve(internal, backends, None, tasks.clone()));
             }
             None => {
-                tasks.spawn(http::serve(listener, clients.merge(backends), tls, tasks.clone()));
+                tasks.spawn(http::serve(
+                    listener,
+                    clients.merge(backends),
+                    tls,
+                    tasks.clone(),
+                ));
             }
         }
-        Ok(Self { address, gateway, tasks, storage: opened.storage })
+        Ok(Self {
+            address,
+            gateway,
+            tasks,
+            storage: opened.storage,
+        })
     }
 
     /// Where clients connect.
@@ -126,7 +143,10 @@ impl Node {
         self.gateway.admission.drain();
         self.gateway.leave().await;
         self.tasks.stop();
-        if tokio::time::timeout(STOP_MAX, self.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(STOP_MAX, self.tasks.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("tasks of the node did not end in time");
         }
         drop(self.storage);
@@ -145,17 +165,38 @@ fn storage_options(config: &Config) -> Options {
         config::Sync::Always => Sync::Always,
         config::Sync::Within(span) => Sync::Interval(span),
     };
-    Options { sync, ..Options::default() }
+    Options {
+        sync,
+        ..Options::default()
+    }
 }
 
 fn feed_settings(config: &Config) -> Settings {
-    Settings { tails_bytes: config.limits.tails_bytes.bytes(), pages_bytes: PAGES_BYTES, linger_ms: LINGER_MS }
+    Settings {
+        tails_bytes: config.limits.tails_bytes.bytes(),
+        pages_bytes: PAGES_BYTES,
+        linger_ms: LINGER_MS,
+    }
 }
 
-fn gateway(config: &Arc<Config>, feed: Feed, store: Arc<dyn CheckpointStore>, metrics: Arc<Metrics>, tasks: &Tasks) -> Result<Arc<Gateway>, NodeError> {
+fn gateway(
+    config: &Arc<Config>,
+    feed: Feed,
+    store: Arc<dyn CheckpointStore>,
+    metrics: Arc<Metrics>,
+    tasks: &Tasks,
+) -> Result<Arc<Gateway>, NodeError> {
     let namespaces = Arc::new(config.namespaces.clone());
-    let node = Name::new(&format!("n-{:08x}", random::bits() >> 32)).unwrap_or_else(|_valid| unreachable!("hexadecimal digits make a valid name"));
-    let presence = Presence::new(feed.broker_handle(), Arc::clone(&store), Arc::clone(&namespaces), config.session.ttl, node.clone(), tasks.clone());
+    let node = Name::new(&format!("n-{:08x}", random::bits() >> 32))
+        .unwrap_or_else(|_valid| unreachable!("hexadecimal digits make a valid name"));
+    let presence = Presence::new(
+        feed.broker_handle(),
+        Arc::clone(&store),
+        Arc::clone(&namespaces),
+        config.session.ttl,
+        node.clone(),
+        tasks.clone(),
+    );
     Ok(Gateway::new(Parts {
         node,
         namespaces,
@@ -163,7 +204,11 @@ fn gateway(config: &Arc<Config>, feed: Feed, store: Arc<dyn CheckpointStore>, me
         store,
         presence: Arc::new(presence),
         authenticator: Authenticator::new(&config.auth)?,
-        session_keys: SessionKeys::new(&config.cluster_secret()?, config.node.cluster_secret_previous.as_ref(), config.auth.issuer.as_deref()),
+        session_keys: SessionKeys::new(
+            &config.cluster_secret()?,
+            config.node.cluster_secret_previous.as_ref(),
+            config.auth.issuer.as_deref(),
+        ),
         origins: Origins::new(config.auth.allowed_origins.as_deref(), false),
         metrics,
         tasks: tasks.clone(),

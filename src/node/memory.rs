@@ -17,7 +17,9 @@ pub async fn watch(gateway: Arc<Gateway>) {
     let mut every = tokio::time::interval(EVERY);
     loop {
         every.tick().await;
-        let Some(resident) = resident_bytes() else { return };
+        let Some(resident) = resident_bytes() else {
+            return;
+        };
         if over != (resident > mark) {
             over = resident > mark;
             tracing::warn!(resident, mark, over, "the memory mark was crossed");
@@ -28,10 +30,18 @@ pub async fn watch(gateway: Arc<Gateway>) {
 
 /// What the container, else the machine, has.
 fn limit_bytes() -> Option<u64> {
-    let container = fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
+    let container = fs::read_to_string("/sys/fs/cgroup/memory.max")
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
     container.or_else(|| {
         let text = fs::read_to_string("/proc/meminfo").ok()?;
-        let kib: u64 = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?.trim().strip_suffix(" kB")?.parse().ok()?;
+        let kib: u64 = text
+            .lines()
+            .find_map(|line| line.strip_prefix("MemTotal:"))?
+            .trim()
+            .strip_suffix(" kB")?
+            .parse()
+            .ok()?;
         Some(kib * 1024)
     })
 }

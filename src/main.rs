@@ -2,8 +2,11 @@
 
 mod auth;
 mod broker;
+mod cli;
 mod config;
 mod store;
 mod telemetry;
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -5,6 +5,7 @@
 mod auth;
 mod broker;
 mod channel;
+pub mod cli;
 mod clock;
 pub mod config;
 mod feed;

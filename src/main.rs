@@ -1,3 +1,5 @@
 //! The `tidewire` program.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    tidewire::cli::main()
+}

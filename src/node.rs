@@ -209,7 +209,7 @@ fn gateway(
             config.node.cluster_secret_previous.as_ref(),
             config.auth.issuer.as_deref(),
         ),
-        origins: Origins::new(config.auth.allowed_origins.as_deref(), false),
+        origins: Origins::new(config.auth.allowed_origins.as_deref(), config.development),
         metrics,
         tasks: tasks.clone(),
         config: Arc::clone(config),

@@ -249,16 +249,16 @@ impl LabelValue for CloseReason {
 }
 
 impl LabelValue for GapReason {
-    const ALL: &'static [Self] = &[Self::Expired, Self::NotKept];
+    const ALL: &'static [Self] = &Self::ALL;
 
     fn text(self) -> &'static str {
-        match self {
-            Self::Expired => "expired",
-            Self::NotKept => "not_kept",
-        }
+        self.name()
     }
 
     fn index(self) -> usize {
-        usize::from(self == Self::NotKept)
+        Self::ALL
+            .iter()
+            .position(|value| *value == self)
+            .unwrap_or(usize::MAX)
     }
 }

@@ -8,7 +8,8 @@ pub mod metrics;
 mod process;
 
 pub use labels::{
-    ClaimOutcome, CloseReason, Labels, PublicationSource, Rejection, RepairCause, ResumeOutcome,
+    ClaimOutcome, CloseReason, DeliveryMode, Labels, PublicationSource, Rejection, RepairCause,
+    ResumeOutcome,
 };
 pub use metrics::{Metrics, NamespaceMetrics};
 

@@ -157,7 +157,7 @@ export class Subscriptions implements Surroundings {
   }
 
   effect(subscription: Subscription, effect: Effect): void {
-    if (effect.kind !== "hole") this.moved.add(subscription);
+    if (effect.kind === "deliver" || effect.kind === "gap" || effect.kind === "rewind") this.moved.add(subscription);
     this.told.effect(subscription, effect);
   }
 

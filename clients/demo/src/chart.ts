@@ -49,7 +49,7 @@ export class Chart {
     this.width = width;
     this.height = height;
     const narrow = width < NARROW;
-    const free = narrow ? { x: 34, y: 34, w: width - 68, h: height - CARD_HEIGHT - 68 } : { x: CARD_WIDTH + 40, y: 36, w: width - CARD_WIDTH - 96, h: height - 72 };
+    const free = narrow ? { x: 40, y: 52, w: width - 80, h: height - CARD_HEIGHT - 84 } : { x: CARD_WIDTH + 40, y: 36, w: width - CARD_WIDTH - 96, h: height - 72 };
     const wide = (this.east - this.west) * this.squeeze;
     const high = this.north - this.south;
     this.scale = Math.min(free.w / wide, free.h / high);

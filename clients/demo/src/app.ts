@@ -12,7 +12,7 @@ import { openLink } from "./hub.ts";
 import { begin, enter, enterGap, enterReset, ledger, type Ledger } from "./ledger.ts";
 import type { Entry, Facts, Link, Listener, State } from "./link.ts";
 import { keep, recall, renameUser, userName } from "./memory.ts";
-import { Reporter } from "./report.ts";
+import { Reporter, type Report } from "./report.ts";
 import { byId, say } from "./surface.ts";
 import { Tide } from "./tide.ts";
 
@@ -72,6 +72,11 @@ class Page implements Listener {
       requestAnimationFrame(frame);
     };
     requestAnimationFrame(frame);
+  }
+
+  /** The last outage, as the report shows it. */
+  get report(): Report | undefined {
+    return this.reporter.report;
   }
 
   // The link's side.
@@ -270,6 +275,9 @@ Object.defineProperty(window, "__tidewire", {
     },
     get resumes() {
       return page.resumes;
+    },
+    get report() {
+      return page.report;
     },
     get hub() {
       return page.link;

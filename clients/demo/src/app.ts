@@ -27,6 +27,10 @@ interface Config {
 const OUTAGES_MAX = 8;
 /** A crash between two of these would only cost the page its own count, never a cursor. */
 const KEEP_EVERY_MS = 1_000;
+/** Channels read as the newest publication per key. */
+const LATEST = new Set<string>(["dash:demo", "$presence:chat:lobby"]);
+/** A view of keyed state shows no removals; one that ends the log is entered as this. */
+const REMOVAL = { key: undefined, event: undefined, id: undefined, by: undefined, data: null, deleted: true };
 
 class Page implements Listener {
   readonly books: Record<string, Ledger>;
@@ -45,7 +49,11 @@ class Page implements Listener {
   private readonly catching = new Set<string>();
   private readonly staleSince = new Map<string, number>();
   private readonly lastArrival = new Map<string, number>();
+  private readonly refusals = new Map<string, string>();
   private keptAt = 0;
+  private paged = false;
+  /** The page is being left: what ends now is no outage. */
+  private leaving = false;
   private dropUntil = 0;
 
   constructor(config: Config, private readonly user: string) {
@@ -65,8 +73,13 @@ class Page implements Listener {
 
   /** Opens the link and starts drawing. */
   start(config: Config): void {
-    this.link = openLink({ user: this.user, tokenUrl: config.token_url, hz: chosen("hz") }, this);
-    addEventListener("pagehide", () => this.save());
+    // Before the client's own listener, which ends the connection.
+    addEventListener("pagehide", () => {
+      this.save();
+      this.leaving = true;
+    });
+    addEventListener("pageshow", () => (this.leaving = false));
+    this.link = openLink({ user: this.user, tokenUrl: config.token_url, hz: chosen("hz"), keys: config.series.map(({ key }) => key) }, this);
     const frame = () => {
       this.draw(Date.now());
       requestAnimationFrame(frame);
@@ -89,7 +102,7 @@ class Page implements Listener {
     say(pill.lastElementChild as HTMLElement, state === "blocked" ? `blocked: ${why}` : state);
     pill.title = why;
     this.courier.reachable(state === "online");
-    if (state !== "online" && this.session !== "") this.away(Date.now(), this.dropUntil > Date.now() ? "drop" : "network");
+    if (state !== "online" && this.session !== "" && !this.leaving) this.away(Date.now(), this.dropUntil > Date.now() ? "drop" : "network");
   }
 
   /** A connection was welcomed. */
@@ -115,7 +128,8 @@ class Page implements Listener {
   }
 
   begin(channel: string, epoch: string, offset: number): void {
-    begin(this.book(channel), epoch, offset);
+    if (channel === "orders:demo" && this.book(channel).epoch !== epoch) this.order.clear();
+    begin(this.book(channel), epoch, offset, LATEST.has(channel) ? "latest" : "every");
     this.tides.get(channel)?.refresh();
   }
 
@@ -129,8 +143,20 @@ class Page implements Listener {
     this.show(a.channel, a, a.replayed, a.arrived);
   }
 
+  newest(channel: string, epoch: string, items: readonly Entry[], to: number, replayed: boolean): void {
+    const book = this.book(channel);
+    const arrived = Date.now();
+    for (const item of items) {
+      if (item.offset <= book.offset) this.show(channel, item, replayed, arrived);
+      else this.arrival({ ...item, epoch, channel, replayed, arrived, conflated: item.offset - book.offset - 1 });
+    }
+    if (to > book.offset) this.arrival({ ...REMOVAL, epoch, channel, offset: to, published: arrived, replayed, arrived, conflated: to - book.offset - 1 });
+  }
+
   snapshot(channel: string, items: readonly Entry[]): void {
-    for (const item of items) this.show(channel, item, false, Date.now());
+    for (const item of items) {
+      if (item.offset > (this.order.get(item.key ?? "")?.offset ?? 0)) this.show(channel, item, false, Date.now());
+    }
   }
 
   gap(channel: string, from: number, to: number): void {
@@ -139,13 +165,26 @@ class Page implements Listener {
   }
 
   reset(channel: string, epoch: string, offset: number): void {
+    if (channel === "orders:demo") this.order.clear();
     enterReset(this.book(channel), epoch, offset);
     this.tides.get(channel)?.refresh();
   }
 
-  live(channel: string): void {
+  renamed(channel: string, epoch: string): void {
+    this.book(channel).epoch = epoch;
+  }
+
+  live(channel: string, at: number): void {
     this.catching.delete(channel);
-    this.reporter.live(channel, Date.now());
+    this.reporter.live(channel, at);
+    if (channel === "chat:lobby" && !this.paged) {
+      this.paged = true;
+      void this.chat.page();
+    }
+  }
+
+  refused(channel: string, name: string): void {
+    this.refusals.set(channel, name);
   }
 
   stale(channel: string | undefined, since: number): void {
@@ -225,7 +264,7 @@ class Page implements Listener {
     this.reporter.draw(now);
     this.freshness(now);
     this.dropButton(now);
-    if (now - this.keptAt > KEEP_EVERY_MS && this.session !== "") {
+    if (now - this.keptAt > KEEP_EVERY_MS && this.session !== "" && !this.leaving) {
       this.keptAt = now;
       this.save();
     }
@@ -244,7 +283,8 @@ class Page implements Listener {
       const last = this.lastArrival.get(channel);
       const age = last === undefined ? "" : `, ${Math.max(0, Math.round((now - last) / 1000))} s old`;
       const stale = this.staleSince.has(channel);
-      const [kind, text] = this.state !== "online" ? ["offline", `offline${age}`] : stale ? ["stale", `stale${age}`] : this.catching.has(channel) ? ["catching", "catching up"] : ["live", "live"];
+      const refused = this.refusals.get(channel);
+      const [kind, text] = refused !== undefined ? ["lost", refused] : this.state !== "online" ? ["offline", `offline${age}`] : stale ? ["stale", `stale${age}`] : this.catching.has(channel) ? ["catching", "catching up"] : ["live", "live"];
       if (host.dataset["kind"] !== kind) host.dataset["kind"] = kind;
       say(host, text as string);
     }

@@ -51,7 +51,8 @@ class Cell {
 
   take(point: Point): void {
     const last = this.points.at(-1);
-    if (last !== undefined && point.i <= last.i) this.points.length = 0;
+    if (last?.i === point.i) return;
+    if (last !== undefined && point.i < last.i) this.points.length = 0;
     this.points.push(point);
     while ((this.points[0] as Point).i < point.i - SPAN) this.points.shift();
     this.number.data = point.v.toFixed(this.info.unit === COUNTED ? 0 : 1).replace("-", "−");

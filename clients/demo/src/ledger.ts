@@ -30,21 +30,24 @@ export function ledger(): Ledger {
   return { epoch: "", first: 0, offset: 0, received: 0, replayed: 0, conflated: 0, lost: 0, repeated: 0, gaps: 0, resets: 0 };
 }
 
-/** Enters where delivery starts: the position the node answered the subscription with. */
-export function begin(book: Ledger, epoch: string, offset: number): void {
+/**
+ * Enters where delivery starts: the position the node answered the subscription with. In mode "every" it goes on where
+ * the book ends, or what lies between is lost; in mode "latest" what follows brings the newest of each key.
+ */
+export function begin(book: Ledger, epoch: string, offset: number, mode: "every" | "latest"): void {
   if (book.epoch === "") {
     book.epoch = epoch;
+    book.offset = offset;
+  } else if (book.epoch !== epoch) {
+    enterReset(book, epoch, offset);
+  } else if (mode === "every" && offset > book.offset) {
+    book.lost += offset - book.offset;
     book.offset = offset;
   }
 }
 
 /** Enters one publication. */
 export function enter(book: Ledger, a: Arrival): void {
-  if (book.epoch !== a.epoch) {
-    if (book.epoch !== "") book.resets += 1;
-    book.epoch = a.epoch;
-    book.offset = a.offset - 1;
-  }
   if (a.offset <= book.offset) {
     book.repeated += 1;
     return;

@@ -35,12 +35,20 @@ export interface Listener {
   tell(state: State, why: string): void;
   welcome(facts: Facts): void;
   facts(facts: Facts): void;
+  /** Delivery of a channel (re)starts after this position. */
   begin(channel: string, epoch: string, offset: number): void;
   arrival(arrival: Arrival): void;
   snapshot(channel: string, items: readonly Entry[]): void;
   gap(channel: string, from: number, to: number): void;
+  /** The log lost its end: it goes on under another epoch, after this offset. */
   reset(channel: string, epoch: string, offset: number): void;
-  live(channel: string): void;
+  /** The log goes on as it was, under another epoch. */
+  renamed(channel: string, epoch: string): void;
+  /** Of a channel read in mode "latest": the newest publication of each key, in log order, complete up to `to`. */
+  newest(channel: string, epoch: string, items: readonly Entry[], to: number, replayed: boolean): void;
+  /** It caught up at this time. */
+  live(channel: string, at: number): void;
+  refused(channel: string, name: string): void;
   stale(channel: string | undefined, since: number): void;
   members(users: readonly string[]): void;
 }

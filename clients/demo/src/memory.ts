@@ -52,7 +52,7 @@ export function userName(): string {
   } catch {
     // Without storage every load is another guest.
   }
-  const name = `guest-${Math.floor(Math.random() * 0xffff).toString(16).padStart(4, "0")}`;
+  const name = `guest-${Math.floor(Math.random() * 0xfff).toString(16).padStart(3, "0")}`;
   renameUser(name);
   return name;
 }

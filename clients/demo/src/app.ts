@@ -225,16 +225,35 @@ class Page implements Listener {
     if (kept === undefined) return;
     this.resumes = kept.resumes;
     this.session = kept.session;
-    for (const entry of kept.order) this.show("orders:demo", entry, false, entry.published);
+    this.outages.push(...kept.outages);
+    for (const entry of kept.order) {
+      if (entry.key === "courier") this.order.set("courier", entry);
+      else this.show("orders:demo", entry, false, entry.published);
+    }
+    this.courier.restore(kept.trail);
+    for (const [channel, strokes] of Object.entries(kept.strokes)) this.tides.get(channel)?.restore(strokes);
     this.board.restore(kept.board);
     this.chat.restore(kept.chat);
-    if (kept.report !== undefined) this.reporter.restore(kept.report);
+    this.reporter.restore(kept.report, kept.strokes);
     this.away(kept.at, "reload");
   }
 
   private save(): void {
-    const { user, resumes, session, books } = this;
-    keep({ user, at: Date.now(), resumes, session, books, report: this.reporter.report, order: [...this.order.values()], board: this.board.save(), chat: this.chat.save() });
+    const { user, resumes, session, books, outages } = this;
+    keep({
+      user,
+      at: Date.now(),
+      resumes,
+      session,
+      books,
+      report: this.reporter.report,
+      outages,
+      strokes: Object.fromEntries([...this.tides].map(([channel, tide]) => [channel, tide.save()])),
+      order: [...this.order.values()],
+      trail: this.courier.save(),
+      board: this.board.save(),
+      chat: this.chat.save(),
+    });
   }
 
   private controls(): void {

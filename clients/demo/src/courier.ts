@@ -23,7 +23,8 @@ interface Status {
   status: string;
   text?: string;
 }
-interface Fix {
+/** A position it was sent. */
+export interface Fix {
   lat: number;
   lon: number;
   heading: number;
@@ -76,6 +77,17 @@ export class Courier {
   reachable(online: boolean): void {
     this.online = online;
     this.surface.dirty = true;
+  }
+
+  /** What to keep over a reload. */
+  save(): Fix[] {
+    return this.trail;
+  }
+
+  /** Puts back what was kept. */
+  restore(trail: readonly Fix[]): void {
+    this.trail.push(...trail);
+    this.from = this.shown = this.trail.at(-1);
   }
 
   /** Draws the map as of now. */

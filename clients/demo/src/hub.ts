@@ -37,8 +37,8 @@ interface Watched {
   end(): void;
   /** Set once it caught up on this connection; until then nothing of it is told. */
   live: boolean;
-  /** Where and when it caught up, until that was told. */
-  caught: { offset: number; at: number } | undefined;
+  /** Where and when it caught up, and whether after an outage; until that was told. */
+  caught: { offset: number; at: number; resumed: boolean } | undefined;
 }
 
 class HubLink implements Link {
@@ -129,8 +129,8 @@ class HubLink implements Link {
     hub.on("recovered", ({ channel }) => {
       const watched = this.watched.get(channel);
       if (watched === undefined) return page.live(channel, Date.now());
+      watched.caught = { offset: hub.position(channel)?.offset ?? 0, at: Date.now(), resumed: !watched.live };
       watched.live = true;
-      watched.caught = { offset: hub.position(channel)?.offset ?? 0, at: Date.now() };
       if (watched.keys === undefined) watched.view.changed();
       else this.tell(channel, watched);
     });
@@ -193,7 +193,7 @@ class HubLink implements Link {
     const entries = items.sort((a, b) => a.offset - b.offset).map((item) => this.entry(item));
     const { caught } = watched;
     if (caught !== undefined) {
-      this.page.newest(channel, position.epoch, entries.filter(({ offset }) => offset <= caught.offset), caught.offset, true);
+      this.page.newest(channel, position.epoch, entries.filter(({ offset }) => offset <= caught.offset), caught.offset, caught.resumed);
       this.page.live(channel, caught.at);
       watched.caught = undefined;
     }

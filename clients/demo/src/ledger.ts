@@ -46,7 +46,7 @@ export function begin(book: Ledger, epoch: string, offset: number, mode: "every"
   }
 }
 
-/** Enters one publication. */
+/** Enters one publication; `begin` came before the first. */
 export function enter(book: Ledger, a: Arrival): void {
   if (a.offset <= book.offset) {
     book.repeated += 1;
@@ -54,8 +54,8 @@ export function enter(book: Ledger, a: Arrival): void {
   }
   const skipped = a.offset - book.offset - 1;
   book.conflated += a.conflated;
-  if (book.first === 0) book.first = a.offset;
-  else book.lost += Math.max(0, skipped - a.conflated);
+  if (book.first === 0) book.first = book.offset + 1;
+  book.lost += Math.max(0, skipped - a.conflated);
   book.offset = a.offset;
   book.received += 1;
   if (a.replayed) book.replayed += 1;

@@ -3,6 +3,9 @@
  * and cursors itself; this keeps the page's own count beside them, so that a reload can be checked like any outage.
  * Session storage only; a page that cannot store starts anew.
  */
+import type { Outage } from "./arrival.ts";
+import type { Fix } from "./courier.ts";
+import type { Stroke } from "./fan.ts";
 import type { Ledger } from "./ledger.ts";
 import type { Report } from "./report.ts";
 import type { Course } from "./board.ts";
@@ -18,7 +21,11 @@ export interface Memory {
   session: string;
   books: Record<string, Ledger>;
   report: Report | undefined;
+  outages: Outage[];
+  /** The rulers' lines. */
+  strokes: Record<string, Stroke[]>;
   order: Entry[];
+  trail: Fix[];
   board: Record<string, Course>;
   chat: Line[];
 }

@@ -110,8 +110,9 @@ export class Reporter {
     if (share.strokes.length < STROKES_MAX) share.strokes.push(stroke);
   }
 
-  /** Puts back a report from before a page reload. */
-  restore(report: Report): void {
+  /** Puts back what was there before a page reload. */
+  restore(report: Report | undefined, recent: Readonly<Record<string, readonly Stroke[]>>): void {
+    for (const [channel, strokes] of Object.entries(recent)) this.recent.set(channel, [...strokes]);
     this.report = report;
     this.show();
   }

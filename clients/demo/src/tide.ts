@@ -11,6 +11,10 @@ import { element, say, still, Surface } from "./surface.ts";
 const WINDOW_MS = 40_000;
 /** More lines than this cannot be told apart on any screen. */
 const STROKES_MAX = 1500;
+/** Lines kept over a reload. */
+const KEPT_MAX = 400;
+/** It moves by about a pixel in this time; more frames would show nothing more. */
+const STEP_MS = 32;
 /** With reduced motion the ruler steps instead of gliding. */
 const STILL_STEP_MS = 2_000;
 
@@ -44,6 +48,16 @@ export class Tide {
     if (this.strokes.length > STROKES_MAX) this.strokes.splice(0, STROKES_MAX / 3);
   }
 
+  /** What to keep over a reload. */
+  save(): Stroke[] {
+    return this.strokes.slice(-KEPT_MAX).map(({ published, arrived, replayed, conflated }) => ({ published, arrived, replayed, conflated }));
+  }
+
+  /** Puts back what was kept. */
+  restore(strokes: readonly Stroke[]): void {
+    this.strokes = [...strokes];
+  }
+
   /** Writes the book's line anew. */
   refresh(): void {
     const { received, lost, repeated, first, offset, epoch, gaps, resets } = this.book;
@@ -58,7 +72,7 @@ export class Tide {
 
   /** Draws the ruler as of now. */
   draw(now: number, outages: readonly Outage[]): void {
-    if (still.matches && now - this.drawnAt < STILL_STEP_MS && !this.surface.dirty) return;
+    if (now - this.drawnAt < (still.matches ? STILL_STEP_MS : STEP_MS) && !this.surface.dirty) return;
     this.drawnAt = now;
     const from = now - WINDOW_MS;
     while (this.strokes.length > 0 && (this.strokes[0] as Stroke).arrived < from) this.strokes.shift();

@@ -26,7 +26,7 @@ interface Config {
 /** Outages the rulers can still show. */
 const OUTAGES_MAX = 8;
 /** A crash between two of these would only cost the page its own count, never a cursor. */
-const KEEP_EVERY_MS = 1_000;
+const KEEP_EVERY_MS = 5_000;
 /** Channels read as the newest publication per key. */
 const LATEST = new Set<string>(["dash:demo", "$presence:chat:lobby"]);
 /** A view of keyed state shows no removals; one that ends the log is entered as this. */
@@ -339,7 +339,7 @@ Object.defineProperty(window, "__tidewire", {
       return page.report;
     },
     get hub() {
-      return page.link;
+      return page.link.hub;
     },
   },
 });

@@ -43,7 +43,7 @@ interface Watched {
 
 class HubLink implements Link {
   private readonly network = new Network();
-  private readonly hub: Hub<Channels>;
+  readonly hub: Hub<Channels>;
   private readonly room;
   private facts: Facts = { node: "", session: "", roundTrip: undefined, resumed: false };
   private readonly watched = new Map<string, Watched>();

@@ -13,7 +13,7 @@ export interface Facts {
   session: string;
   /** ms; undefined until measured */
   roundTrip: number | undefined;
-  /** Resumes on this session, counted by the page. */
+  /** Whether the newest connection resumed the session. */
   resumed: boolean;
 }
 
@@ -55,6 +55,8 @@ export interface Listener {
 
 /** What the page asks of the link. */
 export interface Link {
+  /** The client itself, for a developer's console. */
+  readonly hub: unknown;
   /** Sends a chat message; queued without network. `acked` rejects with an error that has a `name`. */
   say(text: string): { id: string; acked: Promise<{ epoch: string; offset: number }> };
   /** A page of chat before an offset (undefined: the newest), oldest first. */

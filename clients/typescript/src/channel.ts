@@ -5,22 +5,15 @@
 import type { Subscription, Consumer } from "./driver/subscription.js";
 import type { Publication, PublishOptions } from "./driver/publisher.js";
 import { utf8Length } from "./driver/publisher.js";
-import { HubError, type Position } from "./errors.js";
+import type { Engine, HubEvents } from "./engine.js";
+import { HubError } from "./errors.js";
 import { readHistory, type HistoryOptions, type Page } from "./history.js";
-import type { HubEvents } from "./hub.js";
 import { toMessage, type Message } from "./message.js";
 import { guarded } from "./observable.js";
-import type { Msg, Ok, Request } from "./protocol/frames.js";
+import type { Msg } from "./protocol/frames.js";
 import type { ChannelSpec, EventName, Events, Member, StateValue } from "./typed.js";
-import { KeyedView, LoadedView, type KeyedOptions, type LoadOptions, type Source } from "./views.js";
+import { KeyedView, LoadedView, type KeyedOptions, type LoadOptions } from "./views.js";
 
-/** What a channel needs of the hub. */
-export interface Desk {
-  source(channel: string): Source;
-  publish(channel: string, event: string | undefined, data: unknown, options: PublishOptions): Publication;
-  request(frame: Request): Promise<Ok>;
-  listen<E extends keyof HubEvents>(event: E, run: (event: HubEvents[E]) => void): () => void;
-}
 export interface OnOptions {
   /** Begin with the newest `last` publications instead of from now (or from the cursor of the page before). */
   last?: number;
@@ -35,43 +28,42 @@ export class Channel<S extends ChannelSpec = ChannelSpec> {
 
   constructor(
     readonly name: string,
-    private readonly desk: Desk,
+    private readonly engine: Engine,
   ) {
-    this.presence = new Presence(name, desk);
+    this.presence = new Presence(name, engine);
   }
 
   /** Calls back for each publication with this event name, or for all (`"*"`). Returns the function that ends it. */
   on<E extends EventName<S> | "*">(event: E, handler: (message: E extends "*" ? MessageOf<S> : MessageOf<S, E & EventName<S>>) => void, options: OnOptions = {}): () => void {
-    const source = this.desk.source(this.name);
-    const reader = new Reader(source, event, handler as (message: Message) => void, options.last);
-    reader.begin((frame) => this.desk.request(frame));
+    const reader = new Reader(this.engine, this.name, event, handler as (message: Message) => void, options.last);
+    reader.begin();
     return () => reader.end();
   }
 
   /** A snapshot of your own kept up to date by events, or the channel's keyed state. Reads only while subscribed to. */
-  live(options: KeyedOptions): KeyedView<StateValue<S>>;
+  live<V = StateValue<S>>(options: KeyedOptions): KeyedView<V>;
   live<T>(options: LoadOptions<T, MessageOf<S>>): LoadedView<T, MessageOf<S>>;
   live<T>(options: LoadOptions<T, MessageOf<S>> | KeyedOptions): KeyedView<StateValue<S>> | LoadedView<T, MessageOf<S>> {
-    const source = this.desk.source(this.name);
-    return "load" in options ? new LoadedView(source, options) : new KeyedView(source, options);
+    const { engine, name } = this;
+    return "load" in options ? new LoadedView(engine, name, options) : new KeyedView(engine, name, options);
   }
 
   /** Publishes through the outbox. Never throws: what is wrong rejects `acked`. */
   publish<E extends EventName<S>>(event: E, data: Events<S>[E], options: PublishOptions = {}): Publication {
-    return this.desk.publish(this.name, event, data, options);
+    return this.engine.publish(this.name, event, data, options);
   }
 
   /** Sets (or, with `delete`, removes) one key of the channel's state, without an event name. */
   set(key: string, data: StateValue<S>, options: Omit<PublishOptions, "key"> = {}): Publication {
-    return this.desk.publish(this.name, undefined, data, { ...options, key });
+    return this.engine.publish(this.name, undefined, data, { ...options, key });
   }
 
   /** One page of what the channel kept, in rising order; newest first page unless told where. */
   history(options: HistoryOptions = {}): Promise<Page<MessageOf<S>>> {
-    return readHistory(this.name, options, (frame) => this.desk.request(frame)) as Promise<Page<MessageOf<S>>>;
+    return readHistory(this.name, options, (frame) => this.engine.request(frame)) as Promise<Page<MessageOf<S>>>;
   }
 
-  /** Publications that are gone for good, and of those this page saw none. */
+  /** Publications that are gone for good, none of which this page saw. */
   onGap(run: (event: HubEvents["gap"]) => void): () => void {
     return this.listen("gap", run);
   }
@@ -89,7 +81,7 @@ export class Channel<S extends ChannelSpec = ChannelSpec> {
   }
 
   private listen<E extends "gap" | "rewind" | "reset" | "recovered">(name: E, run: (event: HubEvents[E]) => void): () => void {
-    return this.desk.listen(name, (event) => event.channel === this.name && run(event));
+    return this.engine.events.on(name, (event) => event.channel === this.name && run(event));
   }
 }
 
@@ -103,7 +95,8 @@ class Reader implements Consumer {
   private over = false;
 
   constructor(
-    private readonly source: Source,
+    private readonly engine: Engine,
+    private readonly channel: string,
     private readonly event: string,
     private readonly handler: (message: Message) => void,
     last: number | undefined,
@@ -111,16 +104,16 @@ class Reader implements Consumer {
     if (last) this.last = last;
   }
 
-  begin(request: (frame: Request) => Promise<Ok>): void {
-    this.subscription = this.source.acquire(this);
+  begin(): void {
+    this.subscription = this.engine.subscriptions.acquire(this.channel, this);
     const { cursor } = this.subscription.log;
     if (!this.last || !cursor) return;
     this.held = [];
     const before = cursor.offset + 1;
-    request({ t: "history", ch: this.source.channel, e: cursor.epoch, before, n: this.last }).then(
-      ({ items }) => this.flush((items ?? []).sort((a, b) => a.o - b.o).map((item) => [{ ...item, t: "msg", ch: this.source.channel }, true])),
+    this.engine.request({ t: "history", ch: this.channel, e: cursor.epoch, before, n: this.last }).then(
+      ({ items }) => this.flush((items ?? []).sort((a, b) => a.o - b.o).map((item) => [{ ...item, t: "msg", ch: this.channel }, true])),
       (error: unknown) => {
-        if (!this.over) this.source.env.report(error);
+        if (!this.over) this.engine.env.report(error);
         this.flush([]);
       },
     );
@@ -133,7 +126,7 @@ class Reader implements Consumer {
 
   end(): void {
     this.over = true;
-    this.source.release(this);
+    this.engine.subscriptions.release(this.channel, this);
   }
 
   private flush(first: [Msg, boolean][]): void {
@@ -145,7 +138,7 @@ class Reader implements Consumer {
   private give(msg: Msg, replayed: boolean): void {
     if (this.over || (this.event !== "*" && this.event !== msg.ev)) return;
     const epoch = this.subscription?.log.cursor?.epoch ?? "";
-    guarded(this.source.env.report, this.handler, toMessage(this.source.channel, epoch, msg, replayed));
+    guarded(this.engine.env.report, this.handler, toMessage(this.channel, epoch, msg, replayed));
   }
 }
 
@@ -153,32 +146,29 @@ class Reader implements Consumer {
 export class Presence<Me = unknown> {
   /** Members by `<user>/<n>`. Reading it needs the right `presence` on the channel. */
   readonly members: KeyedView<Me>;
-  private readonly source: Source;
-  private self: Consumer | null = null;
 
-  constructor(name: string, desk: Desk) {
-    this.source = desk.source(name);
-    this.members = new KeyedView(desk.source("$presence:" + name), {});
+  constructor(
+    private readonly name: string,
+    private readonly engine: Engine,
+  ) {
+    this.members = new KeyedView(engine, "$presence:" + name, {});
   }
 
   /** Makes this session a member, with `me` (up to 1 KiB of JSON) for all to see, until `leave`. */
   enter(me: Me): void {
     if (utf8Length(JSON.stringify(me ?? null)) > ME_MAX) throw new HubError(413, "too_large");
-    const before = this.self;
-    this.self = { me: me ?? null, seen: 0 };
-    const subscription = this.source.acquire(this.self);
-    if (before) {
-      subscription.consumers.delete(before);
-      this.source.release(before);
-    }
+    const { subscriptions } = this.engine;
+    const self: Consumer = { me: me ?? null, seen: 0 };
+    const subscription = subscriptions.acquire(this.name, self);
+    if (subscription.self) subscriptions.release(this.name, subscription.self);
+    subscription.self = self;
   }
 
   leave(): void {
-    if (!this.self) return;
-    const { self } = this;
-    this.self = null;
-    this.source.release(self);
+    const { subscriptions } = this.engine;
+    const subscription = subscriptions.get(this.name);
+    if (!subscription?.self) return;
+    subscriptions.release(this.name, subscription.self);
+    subscription.self = null;
   }
 }
-
-export type { Position };

@@ -1,7 +1,8 @@
 /*
  * The public interface of the package `tidewire`.
  */
-export { createHub, Hub, type HubEvents, type HubOptions, type OutboxView } from "./hub.js";
+export { createHub, Hub, type HubOptions, type OutboxView } from "./hub.js";
+export type { HubEvents } from "./engine.js";
 export { Channel, Presence, type MessageOf, type OnOptions } from "./channel.js";
 export { defineChannels, type ChannelSpec, type ChannelSpecs } from "./typed.js";
 export { Forbidden, HubError, type Position } from "./errors.js";

@@ -6,21 +6,11 @@ import { backoff } from "./core/backoff.js";
 import type { Effect } from "./core/log.js";
 import type { Freshness } from "./driver/subscriptions.js";
 import type { Consumer, Subscription } from "./driver/subscription.js";
-import type { Environment } from "./environment.js";
+import type { Engine } from "./engine.js";
 import type { HubError, Position } from "./errors.js";
 import { toMessage, type Message } from "./message.js";
 import { Value, type Observable } from "./observable.js";
 import type { Msg } from "./protocol/frames.js";
-
-/** What a view needs of the hub. */
-export interface Source {
-  readonly env: Environment;
-  readonly channel: string;
-  acquire(consumer: Consumer): Subscription;
-  release(consumer: Consumer): void;
-  freshness(subscription: Subscription): Freshness;
-  brokerNow(): number;
-}
 
 /* Events that wait for `load`; a slower load starts over. */
 const HELD_MAX = 1_024;
@@ -33,11 +23,12 @@ abstract class View<T> implements Observable<T> {
   private lastTold = 0;
 
   constructor(
-    protected readonly source: Source,
+    protected readonly engine: Engine,
+    protected readonly channel: string,
     initial: T,
     private readonly pauseMs: number,
   ) {
-    this.value = new Value(initial, source.env.report);
+    this.value = new Value(initial, engine.env.report);
   }
 
   /** The value as last told. */
@@ -47,14 +38,15 @@ abstract class View<T> implements Observable<T> {
 
   subscribe(listener: (value: T) => void): () => void {
     const end = this.value.subscribe(listener);
-    if (!this.subscription) this.subscription = this.source.acquire(this);
-    else this.source.acquire(this);
+    const joined = this.subscription;
+    this.subscription = this.engine.subscriptions.acquire(this.channel, this);
+    if (!joined) this.joined(this.subscription);
     let ended = false;
     return () => {
       if (ended) return;
       ended = true;
       end();
-      if (!this.value.watched) this.source.release(this);
+      if (!this.value.watched) this.engine.subscriptions.release(this.channel, this);
     };
   }
 
@@ -62,7 +54,7 @@ abstract class View<T> implements Observable<T> {
   changed(): void {
     if (this.scheduled) return;
     this.scheduled = true;
-    const { env } = this.source;
+    const { env } = this.engine;
     const wait = this.pauseMs && this.lastTold + this.pauseMs - env.now();
     const tell = (): void => {
       this.scheduled = false;
@@ -78,6 +70,9 @@ abstract class View<T> implements Observable<T> {
     this.subscription = null;
     this.seen = 0;
   }
+
+  /** The first watcher came. */
+  protected joined(_subscription: Subscription): void {}
 
   protected abstract build(subscription: Subscription): T;
 }
@@ -104,13 +99,17 @@ export class LoadedView<T, M = Message> extends View<Loaded<T>> implements Consu
   private from = 0;
   private held: Msg[] | null = null;
 
-  constructor(source: Source, private readonly options: LoadOptions<T, M>) {
-    super(source, { data: undefined, error: undefined, freshness: "catching-up" }, 0);
+  constructor(engine: Engine, channel: string, private readonly options: LoadOptions<T, M>) {
+    super(engine, channel, { data: undefined, error: undefined, freshness: "catching-up" }, 0);
   }
 
   effect(effect: Exclude<Effect, { kind: "deliver" | "hole" }>): void {
     const whole = effect.kind === "live" || (effect.kind === "opened" && effect.outcome === "full") || (effect.kind === "rewind" && effect.lost === 0);
     if (!whole || (effect.kind === "opened" && this.run === 0)) this.reload();
+  }
+
+  protected override joined({ log }: Subscription): void {
+    if (log.phase === "replaying" || log.phase === "live") this.reload();
   }
 
   message(msg: Msg, replayed: boolean): void {
@@ -128,7 +127,7 @@ export class LoadedView<T, M = Message> extends View<Loaded<T>> implements Consu
   }
 
   protected build(subscription: Subscription): Loaded<T> {
-    const own = this.source.freshness(subscription);
+    const own = this.engine.subscriptions.freshness(subscription);
     const freshness: Freshness = this.held && own.freshness === "live" ? { freshness: "catching-up" } : own;
     return { data: this.data, error: subscription.refused ?? this.error, ...freshness };
   }
@@ -168,7 +167,7 @@ export class LoadedView<T, M = Message> extends View<Loaded<T>> implements Consu
   }
 
   private failed(run: number, error: unknown): void {
-    const { env } = this.source;
+    const { env } = this.engine;
     this.error = error;
     this.changed();
     env.setTimer(() => run === this.run && this.reload(), backoff(this.failures++, env.random()));
@@ -177,9 +176,9 @@ export class LoadedView<T, M = Message> extends View<Loaded<T>> implements Consu
   private take(msg: Msg, replayed: boolean): void {
     const epoch = this.subscription?.log.cursor?.epoch ?? "";
     try {
-      this.data = this.options.apply(this.data as T, toMessage(this.source.channel, epoch, msg, replayed) as M);
+      this.data = this.options.apply(this.data as T, toMessage(this.channel, epoch, msg, replayed) as M);
     } catch (error) {
-      this.source.env.report(error);
+      this.engine.env.report(error);
     }
     this.changed();
   }
@@ -208,14 +207,14 @@ export class KeyedView<V> extends View<Keyed<V>> implements Consumer {
   private conflated = 0;
   private timer: unknown = null;
 
-  constructor(source: Source, { maxHz }: { maxHz?: number }) {
-    super(source, { data: new Map(), conflated: 0, error: undefined, freshness: "catching-up" }, maxHz ? 1000 / maxHz : 0);
+  constructor(engine: Engine, channel: string, { maxHz }: { maxHz?: number }) {
+    super(engine, channel, { data: new Map(), conflated: 0, error: undefined, freshness: "catching-up" }, maxHz ? 1000 / maxHz : 0);
     if (maxHz) this.hz = maxHz;
   }
 
   /** Hides what has expired since it was told. */
   override get(): Keyed<V> {
-    if (this.subscription?.keyed?.expire(this.source.brokerNow())) this.changed();
+    if (this.subscription?.keyed?.expire(this.engine.subscriptions.brokerNow())) this.changed();
     return super.get();
   }
 
@@ -223,7 +222,7 @@ export class KeyedView<V> extends View<Keyed<V>> implements Consumer {
   item(key: string): Message<V> | undefined {
     const item = this.subscription?.keyed?.values.get(key);
     const epoch = this.subscription?.log.cursor?.epoch ?? "";
-    return item && (toMessage(this.source.channel, epoch, item, false) as Message<V>);
+    return item && (toMessage(this.channel, epoch, item, false) as Message<V>);
   }
 
   message(_msg: Msg, _replayed: boolean, skipped: number): void {
@@ -233,20 +232,20 @@ export class KeyedView<V> extends View<Keyed<V>> implements Consumer {
 
   override detached(): void {
     super.detached();
-    this.source.env.clearTimer(this.timer);
+    this.engine.env.clearTimer(this.timer);
     this.conflated = 0;
   }
 
   protected build(subscription: Subscription): Keyed<V> {
-    const { source, conflated } = this;
+    const { env, subscriptions } = this.engine;
     const { keyed, refused } = subscription;
-    const now = source.brokerNow();
+    const now = subscriptions.brokerNow();
     keyed?.expire(now);
     const data = new Map<string, V>();
     for (const [key, item] of keyed?.values ?? []) data.set(key, (item.b ?? item.d) as V);
-    source.env.clearTimer(this.timer);
+    env.clearTimer(this.timer);
     const next = keyed?.nextExpiry() ?? Infinity;
-    if (next < Infinity) this.timer = source.env.setTimer(() => this.changed(), next - now);
-    return { data, conflated, error: refused ?? undefined, ...source.freshness(subscription) };
+    if (next < Infinity) this.timer = env.setTimer(() => this.changed(), next - now);
+    return { data, conflated: this.conflated, error: refused ?? undefined, ...subscriptions.freshness(subscription) };
   }
 }

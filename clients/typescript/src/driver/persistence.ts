@@ -42,9 +42,9 @@ export class Persistence {
     return release !== null;
   }
 
-  save(record: Saved): void {
+  save(record: () => Saved): void {
     try {
-      this.storage?.setItem(this.name, JSON.stringify(record));
+      this.storage?.setItem(this.name, JSON.stringify(record()));
     } catch {
       /* A full or forbidden storage loses the reload, not the page. */
     }
@@ -68,9 +68,18 @@ export class Persistence {
   private read(): Saved | null {
     try {
       const saved = JSON.parse(this.storage?.getItem(this.name) ?? "null") as Saved | null;
-      return saved && typeof saved.cursors === "object" ? saved : null;
+      return saved && sound(saved) ? saved : null;
     } catch {
       return null;
     }
   }
+}
+
+/* Another program, or another version, may have written there. */
+function sound({ session, cursors, outbox }: Saved): boolean {
+  return (
+    (!session || (typeof session.id === "string" && typeof session.key === "string" && Number.isSafeInteger(session.attempt))) &&
+    Object.values(cursors).every(([epoch, offset]) => typeof epoch === "string" && Number.isSafeInteger(offset)) &&
+    (outbox ?? []).every(({ frame, expires }) => frame.t === "pub" && typeof frame.id === "string" && Number.isSafeInteger(expires))
+  );
 }

@@ -25,7 +25,7 @@ export class Requests {
   constructor(private readonly env: Environment, private readonly write: (frame: Request) => void) {}
 
   /** For this connection only: where it ends first, nothing is called. */
-  once(frame: Request, done: Pending["done"], failed: Pending["failed"]): void {
+  once(frame: Request, done: Pending["done"] = () => {}, failed: Pending["failed"] = () => {}): void {
     this.start({ frame, lasting: false, timer: null, done, failed });
   }
 

@@ -43,6 +43,8 @@ export class Subscription {
   keyed: KeyedState | null = null;
   readonly consumers = new Set<Consumer>();
   refused: HubError | null = null;
+  /** This session as a member of the channel's presence. */
+  self: Consumer | null = null;
   /** Since when the node cannot vouch for this channel (`stale`); 0: it can. */
   staleSince = 0;
   /** What the node was last asked for. */
@@ -63,7 +65,7 @@ export class Subscription {
     const modes = all.filter(({ mode }) => mode);
     const latest = modes.length > 0 && modes.every(({ mode }) => mode === "latest");
     const rates = modes.map(({ hz }) => hz ?? Infinity);
-    const me = all.find((consumer) => consumer.me !== undefined)?.me;
+    const me = this.self?.me;
     const last = Math.max(0, ...all.map((consumer) => consumer.last ?? 0));
     const { cursor } = this.log;
     return {

@@ -8,43 +8,52 @@ import type { Environment } from "../environment.js";
 import { HubError, type Position } from "../errors.js";
 import type { Failure, Ok, Positions, Push, Sub, Unsub } from "../protocol/frames.js";
 import type { Connection } from "./connection.js";
+import type { HubEvents } from "../engine.js";
+import type { Emitter } from "../observable.js";
 import type { Link } from "./link.js";
 import type { Requests } from "./requests.js";
 import { Subscription, type Consumer, type Surroundings } from "./subscription.js";
 
 /** After its last reader left, a channel is kept: a page that re-renders or changes its route comes back at once. */
 export const LINGER_MS = 2_000;
-/** Restored cursors of channels nobody has asked for yet. */
-const RESTORED_MAX = 256;
+/** Channels the token may subscribe us to that nobody reads. */
+const GIVEN_MAX = 256;
 
 /** `stale`: what is shown may be old, since that instant (Unix ms, broker's clock). */
 export type Freshness = { readonly freshness: "live" | "catching-up" } | { readonly freshness: "stale"; readonly since: number };
 
-export interface Told {
+/** What the channels need of the engine around them. */
+export interface Around {
+  readonly env: Environment;
+  readonly link: Link;
+  readonly events: Emitter<HubEvents>;
   effect(subscription: Subscription, effect: Effect): void;
-  refused(channel: string, error: HubError): void;
 }
 
 export class Subscriptions implements Surroundings {
   private readonly byName = new Map<string, Subscription>();
   private readonly leaving = new Map<Consumer, unknown>();
   private readonly dueNow = new Set<Subscription>();
-  private restored: Positions = {};
+  /** Cursors of the page before, of channels nobody asked for yet. */
+  restored: Positions = {};
   /** Positions moved since the last acknowledgement. */
   private readonly moved = new Set<Subscription>();
   /** Since when no node vouches for any channel, ms of the broker's clock; 0: one does. */
   staleSince = 0;
 
-  constructor(
-    private readonly env: Environment,
-    private readonly link: () => Link,
-    private readonly requests: Requests,
-    private readonly told: Told,
-  ) {}
+  private readonly env: Environment;
 
-  brokerNow = (): number => this.env.now() + this.link().clockOffset;
-  page = (ch: string, from: number | undefined): Promise<Ok> =>
-    this.requests.lasting({ t: "state", ch, ...(from !== undefined && { from }) });
+  constructor(private readonly around: Around, private readonly requests: Requests) {
+    this.env = around.env;
+  }
+
+  brokerNow(): number {
+    return this.env.now() + this.around.link.clockOffset;
+  }
+
+  page(ch: string, from: number | undefined): Promise<Ok> {
+    return this.requests.lasting({ t: "state", ch, ...(from !== undefined && { from }) });
+  }
 
   get(name: string): Subscription | undefined {
     return this.byName.get(name);
@@ -59,15 +68,10 @@ export class Subscriptions implements Surroundings {
     this.env.clearTimer(this.leaving.get(consumer));
     this.leaving.delete(consumer);
     const subscription = this.byName.get(name) ?? this.add(name);
-    if (subscription.consumers.size === 0) {
-      subscription.refused = null;
-      const cursor = this.restored[name];
-      delete this.restored[name];
-      if (cursor && !consumer.last && consumer.mode === "every") subscription.log.cursor ??= { epoch: cursor[0], offset: cursor[1] };
-    }
+    if (subscription.consumers.size === 0) subscription.refused = null;
     subscription.attach(consumer);
     this.due(subscription);
-    this.link().connect();
+    this.around.link.connect();
     return subscription;
   }
 
@@ -91,7 +95,7 @@ export class Subscriptions implements Surroundings {
   }
 
   hello(connection: Connection, pipelined: boolean): Sub[] {
-    const subs = [...this.byName.values()].filter((s) => s.consumers.size > 0 && !s.refused).map((s) => s.want());
+    const subs = [...this.byName.values()].filter((s) => s.consumers.size > 0 && !s.refused).map((s) => this.wanted(s));
     for (const sub of subs) {
       connection.announced.set(sub.ch, sub);
       if (pipelined) this.byName.get(sub.ch)?.opening(sub);
@@ -110,7 +114,7 @@ export class Subscriptions implements Surroundings {
     }
     if (!pipelined)
       for (const ch of connection.announced.keys())
-        if (!this.byName.get(ch)?.consumers.size) this.link().send({ t: "unsub", ch });
+        if (!this.byName.get(ch)?.consumers.size) this.around.link.send({ t: "unsub", ch });
     this.notify();
   }
 
@@ -157,8 +161,8 @@ export class Subscriptions implements Surroundings {
   }
 
   effect(subscription: Subscription, effect: Effect): void {
-    if (effect.kind !== "hole") this.moved.add(subscription);
-    this.told.effect(subscription, effect);
+    if (effect.kind === "deliver" || effect.kind === "gap" || effect.kind === "rewind") this.moved.add(subscription);
+    this.around.effect(subscription, effect);
   }
 
   /** Positions that moved since the last call. */
@@ -176,19 +180,19 @@ export class Subscriptions implements Surroundings {
     return { ...this.restored, ...collect([...this.byName.values()]) };
   }
 
-  restore(cursors: Positions): void {
-    this.restored = Object.fromEntries(Object.entries(cursors).slice(0, RESTORED_MAX));
-    for (const { name, consumers, log } of this.byName.values()) {
-      const cursor = this.restored[name];
-      delete this.restored[name];
-      const plain = [...consumers].every(({ mode, last }) => mode === "every" && !last);
-      if (cursor && plain && !log.cursor) log.cursor = { epoch: cursor[0], offset: cursor[1] };
-    }
-  }
-
   end(): void {
     for (const timer of this.leaving.values()) this.env.clearTimer(timer);
     for (const subscription of this.byName.values()) this.env.clearTimer(subscription.retryTimer);
+  }
+
+  /* A cursor of the page before serves plain handlers; who wants a beginning of its own gets that. */
+  private wanted(subscription: Subscription): Sub {
+    const { name, log, consumers } = subscription;
+    const cursor = this.restored[name];
+    delete this.restored[name];
+    if (cursor && !log.cursor && [...consumers].every(({ mode, last }) => mode === "every" && !last))
+      log.cursor = { epoch: cursor[0], offset: cursor[1] };
+    return subscription.want();
   }
 
   private add(name: string): Subscription {
@@ -199,7 +203,7 @@ export class Subscriptions implements Surroundings {
 
   /* The token subscribed us to a channel nobody here reads yet: its start is kept for the first reader. */
   private given({ ch, e, o }: Ok): void {
-    if (this.byName.size >= RESTORED_MAX) return;
+    if (this.byName.size >= GIVEN_MAX) return;
     const subscription = this.byName.get(ch as string) ?? this.add(ch as string);
     subscription.log.cursor = { epoch: e as string, offset: o ?? 0 };
   }
@@ -213,7 +217,7 @@ export class Subscriptions implements Surroundings {
     const gone = (): void => {
       if (subscription.consumers.size === 0) this.byName.delete(name);
     };
-    if (held && this.link().writable) this.requests.once({ t: "unsub", ch: name }, gone, gone);
+    if (held && this.around.link.writable) this.requests.once({ t: "unsub", ch: name }, gone, gone);
     else gone();
   }
 
@@ -223,10 +227,10 @@ export class Subscriptions implements Surroundings {
     for (const subscription of all) {
       const { log, consumers, refused } = subscription;
       const wanted = consumers.size > 0 && !refused && log.phase !== "opening";
-      if (!wanted || !this.link().writable || (subscription.asked && !subscription.outdated)) continue;
-      const sub = subscription.want();
+      if (!wanted || !this.around.link.writable || (subscription.asked && !subscription.outdated)) continue;
+      const sub = this.wanted(subscription);
       subscription.opening(sub);
-      this.requests.once({ t: "sub", ...sub }, () => {}, (error) => this.refused(subscription, error));
+      this.requests.once({ t: "sub", ...sub }, undefined, (error) => this.refused(subscription, error));
       subscription.notify();
     }
   }
@@ -234,7 +238,7 @@ export class Subscriptions implements Surroundings {
   private withdrawn({ ch, code, name }: Unsub | Failure & { ch: string }, subscription: Subscription | undefined): void {
     const temporary = code === 429 || code >= 500;
     if (subscription) this.refused(subscription, new HubError(code, name, undefined, temporary ? 0 : undefined));
-    else this.told.refused(ch, new HubError(code, name));
+    else this.around.events.emit("refused", { channel: ch, error: new HubError(code, name) });
   }
 
   private refused(subscription: Subscription, error: HubError): void {
@@ -246,7 +250,7 @@ export class Subscriptions implements Surroundings {
       subscription.retryTimer = this.env.setTimer(() => this.due(subscription), wait);
     } else {
       subscription.refused = error;
-      this.told.refused(subscription.name, error);
+      this.around.events.emit("refused", { channel: subscription.name, error: error });
     }
     subscription.notify();
   }

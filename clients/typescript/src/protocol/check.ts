@@ -4,54 +4,50 @@
  */
 import type { Push } from "./frames.js";
 
-/* s text, n whole number from 0 to 2^53-1, b boolean, m map, a list of items; `?` may be absent. */
-const ITEM = "o:n ts:n e?s k?s ev?s id?s by?s del?b exp?n";
-const SHAPES: Record<string, string> = {
-  welcome: "session:m hb:n ts:n resumed:b user?s max?m exp?n node?s",
-  ok: "i?n ch?s e?s o?n rec?s dup?b items?a more?b exp?n",
-  error: "i?n code:n name:s text?s retry?n e?s o?n",
-  msg: "ch:s " + ITEM,
-  state: "ch:s items:a more?b",
-  live: "ch:s o:n n:n",
-  gap: "ch:s from:n to:n reason:s",
-  rewind: "ch:s e:s to:n lost:n",
-  stale: "ch?s since:n",
-  unsub: "ch:s code:n name:s",
-  auth: "exp:n",
-  move: "in:n by:n",
+/* The keys a frame cannot do without. */
+const NEEDED: Record<string, string> = {
+  welcome: "session hb ts resumed",
+  ok: "",
+  error: "code name",
+  msg: "ch o ts",
+  state: "ch items",
+  live: "ch o n",
+  gap: "ch from to reason",
+  rewind: "ch e to lost",
+  stale: "since",
+  unsub: "ch code name",
+  auth: "exp",
+  move: "in by",
   ping: "",
-  bye: "code:n name:s retry?n attempt?n",
+  bye: "code name",
 };
-const FIELD = /(\w+)([:?])(\w)/g;
+/* What a key holds, in whatever frame it stands: text, a whole number from 0 to 2^53-1, a truth value. */
+const TEXT = /^(ch|e|k|ev|id|key|user|node|name|text|reason|rec)$/;
+const NUMBER = /^(i|o|n|ts|exp|ttl|from|to|lost|since|code|hb|in|retry|attempt)$/;
+const TRUTH = /^(dup|del|more|resumed)$/;
 
-const isMap = (v: unknown): v is Record<string, unknown> => typeof v === "object" && v !== null && !Array.isArray(v);
+type Map = Record<string, unknown>;
+const isMap = (value: unknown): value is Map => typeof value === "object" && value !== null && !Array.isArray(value);
 
-function fits(value: unknown, kind: string): boolean {
-  if (kind === "s") return typeof value === "string";
-  if (kind === "n") return Number.isSafeInteger(value) && (value as number) >= 0;
-  if (kind === "b") return typeof value === "boolean";
-  if (kind === "m") return isMap(value);
-  return Array.isArray(value) && value.every((item) => conforms(item, ITEM) && body(item));
+function holds(key: string, value: unknown): boolean {
+  if (TEXT.test(key)) return typeof value === "string";
+  if (NUMBER.test(key)) return Number.isSafeInteger(value) && (value as number) >= 0;
+  if (TRUTH.test(key)) return typeof value === "boolean";
+  if (key === "items") return Array.isArray(value) && value.every((item) => conforms(item, "o ts"));
+  if (key === "session") return conforms(value, "id key");
+  return key !== "b" || value instanceof Uint8Array;
 }
 
-function conforms(value: unknown, shape: string): boolean {
-  if (!isMap(value)) return false;
-  for (const [, key, need, kind] of shape.matchAll(FIELD)) {
-    const field = value[key as string];
-    if (field === undefined ? need === ":" : !fits(field, kind as string)) return false;
-  }
-  return true;
+function conforms(map: unknown, needed: string): boolean {
+  if (!isMap(map)) return false;
+  for (const key of needed.split(" ")) if (key && map[key] === undefined) return false;
+  return Object.entries(map).every(([key, value]) => value === undefined || holds(key, value));
 }
-
-/* Bytes are a `Uint8Array` by now, whatever carried them. */
-const body = (item: Record<string, unknown>): boolean => item.b === undefined || item.b instanceof Uint8Array;
 
 /** The frame itself; `null` for a type this version does not know; throws for a malformed one. */
 export function checked(frame: unknown): Push | null {
   if (!isMap(frame) || typeof frame.t !== "string") throw new TypeError("not a frame");
-  if (!Object.hasOwn(SHAPES, frame.t)) return null;
-  if (!conforms(frame, SHAPES[frame.t] as string) || !body(frame)) throw new TypeError("malformed " + frame.t);
-  const session = frame.session as Record<string, unknown> | undefined;
-  if (frame.t === "welcome" && !conforms(session, "id:s key:s ttl:n")) throw new TypeError("malformed session");
+  if (!Object.hasOwn(NEEDED, frame.t)) return null;
+  if (!conforms(frame, NEEDED[frame.t] as string)) throw new TypeError("malformed " + frame.t);
   return frame as unknown as Push;
 }

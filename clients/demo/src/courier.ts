@@ -38,6 +38,7 @@ const STEPS: readonly [string, string][] = [
   ["delivered", "Handed over"],
   ["returning", "Courier returns"],
 ];
+const DELIVERED = 3;
 /** Positions kept as dots behind the courier. */
 const TRAIL_MAX = 90;
 /** A replayed backlog is driven through in about this time. */
@@ -58,6 +59,7 @@ export class Courier {
   private interval = 1000;
   private etaAt: { seconds: number; at: number } | undefined;
   private online = false;
+  private arrived = false;
 
   constructor(route: readonly RoutePoint[]) {
     this.chart = new Chart(route);
@@ -126,6 +128,7 @@ export class Courier {
 
   private status(status: Status): void {
     const at = STEPS.findIndex(([name]) => name === status.status);
+    this.arrived = at >= DELIVERED;
     this.steps.forEach((step, i) => {
       step.toggleAttribute("data-done", i < at);
       if (i === at) step.setAttribute("aria-current", "step");
@@ -135,6 +138,8 @@ export class Courier {
   }
 
   private eta(now: number): void {
+    say(byId("eta-label"), this.arrived ? "Arrived" : "Arrives in");
+    if (this.arrived) return say(byId("eta"), "✓");
     if (this.etaAt === undefined) return;
     const left = Math.max(0, Math.round(this.etaAt.seconds - (this.online ? (now - this.etaAt.at) / 1000 : 0)));
     say(byId("eta"), `${Math.floor(left / 60)}:${String(left % 60).padStart(2, "0")}`);

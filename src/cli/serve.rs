@@ -5,13 +5,11 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::Context;
-use tokio::{
-    net::TcpListener,
-    signal::unix::{Signal, SignalKind, signal},
-};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     config::{self, Config, Sources},
+    node::Node,
     telemetry,
 };
 
@@ -41,31 +39,6 @@ pub(super) fn serve(arguments: Arguments) -> anyhow::Result<()> {
         .flag("data_dir", "--data-dir", arguments.data_dir);
     let config = config::load(sources)?.config;
     run(config, |_address| Ok(()))
-}
-
-/// Where a node answers.
-#[derive(Debug)]
-pub struct Listeners {
-    /// For clients, and for everything else where there is no internal one.
-    pub public: TcpListener,
-    /// For metrics, the operator's page and the HTTP API.
-    pub internal: Option<TcpListener>,
-}
-
-impl Listeners {
-    async fn bind(config: &Config) -> anyhow::Result<Self> {
-        let bind = |address: SocketAddr| async move {
-            let listener = TcpListener::bind(address).await;
-            listener.with_context(|| format!("cannot listen on {address}"))
-        };
-        Ok(Self {
-            public: bind(config.node.listen).await?,
-            internal: match config.node.internal_listen {
-                Some(address) => Some(bind(address).await?),
-                None => None,
-            },
-        })
-    }
 }
 
 /// The signals that end the process: the first drains, the second stops at once.
@@ -111,15 +84,17 @@ pub(super) fn run(
         .build()
         .context("cannot start the runtime")?;
     runtime.block_on(async {
-        let listeners = Listeners::bind(&config).await?;
         let mut signals = Signals::listen()?;
-        let address = listeners
-            .public
-            .local_addr()
-            .context("the listener has no address")?;
+        let node = Node::start(config).await?;
+        let address = node.address();
         tracing::info!(%address, "listening");
         ready(address)?;
         signals.next().await;
+        tracing::info!("leaving; a second signal stops at once");
+        tokio::select! {
+            () = node.stop() => {}
+            () = signals.next() => {}
+        }
         Ok(())
     })
 }

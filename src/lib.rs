@@ -8,6 +8,7 @@ mod channel;
 pub mod cli;
 mod clock;
 pub mod config;
+mod demo;
 mod feed;
 mod gateway;
 mod http;

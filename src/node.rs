@@ -13,6 +13,7 @@ use crate::{
     broker::Broker,
     clock,
     config::{self, Config, secret::SecretError},
+    demo::{self, DemoError},
     feed::{Feed, Logs, Settings},
     gateway::{Gateway, Parts, connect},
     http::{self, ListenError},
@@ -55,6 +56,9 @@ pub enum NodeError {
     /// The address or the certificate.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The demo's recordings.
+    #[error(transparent)]
+    Demo(#[from] DemoError),
     /// A histogram has no buckets.
     #[error("the metrics cannot be set up")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
@@ -104,6 +108,12 @@ impl Node {
         let clients = Router::new()
             .route("/v1/connect", get(connect))
             .with_state(Arc::clone(&gateway));
+        let demo = if config.development {
+            demo::start(&config, broker, &tasks)?
+        } else {
+            Router::new()
+        };
+        let clients = clients.merge(demo);
         let backends = Router::new();
         match internal {
             Some(internal) => {

@@ -1,12 +1,5 @@
 //! The `tidewire` program.
 
-mod api;
-mod auth;
-mod broker;
-mod config;
-mod journal;
-mod storage;
-mod store;
-mod telemetry;
-
-fn main() {}
+fn main() -> std::process::ExitCode {
+    tidewire::cli::main()
+}

@@ -19,7 +19,11 @@ pub struct Tasks {
 impl Tasks {
     /// A set on the present runtime.
     pub fn new() -> Self {
-        Self { tracker: TaskTracker::new(), runtime: Handle::current(), stop: CancellationToken::new() }
+        Self {
+            tracker: TaskTracker::new(),
+            runtime: Handle::current(),
+            stop: CancellationToken::new(),
+        }
     }
 
     /// Runs a future that ends by itself soon after the node stops. May be called from any thread.

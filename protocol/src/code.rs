@@ -171,6 +171,16 @@ impl CloseCode {
         known.unwrap_or(band)
     }
 
+    /// Whether a client has to stop until something changes. The others let it come back, with a
+    /// fresh token (4401) or a claim or session of its own (4409).
+    #[must_use]
+    pub const fn blocks(self) -> bool {
+        matches!(
+            self,
+            Self::BadRequest | Self::Forbidden | Self::Version | Self::TooLarge
+        )
+    }
+
     /// The WebSocket close code.
     #[must_use]
     pub const fn number(self) -> u16 {

@@ -181,7 +181,7 @@ pub struct History {
     pub epoch: Option<crate::Epoch>,
     /// From which offset, in which direction.
     pub range: Range,
-    /// Most publications wanted; the node's page bounds it.
+    /// Most publications wanted; the node's page bounds it, and alone when this is `u32::MAX`.
     pub limit: u32,
 }
 

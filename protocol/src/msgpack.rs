@@ -5,11 +5,14 @@
 
 use rmp::Marker;
 
-/// The bytes end too early, or hold a byte MessagePack never uses.
+/// The bytes are not MessagePack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Broken {
-    /// Offset in bytes from where reading began.
-    pub(crate) at: usize,
+pub(crate) enum Broken {
+    /// They end too early, or hold a byte MessagePack never uses, at this offset from where
+    /// reading began.
+    Syntax { at: usize },
+    /// A string is not UTF-8.
+    Utf8,
 }
 
 /// A place in a MessagePack message.
@@ -28,8 +31,7 @@ pub(crate) enum Head<'a> {
     /// Below zero, or zero in a signed format.
     Signed(i64),
     Float(f64),
-    /// Not checked to be UTF-8.
-    Text(&'a [u8]),
+    Text(&'a str),
     Bytes(&'a [u8]),
     /// So many values follow; the number is only a claim.
     Array(u32),
@@ -58,7 +60,7 @@ impl<'a> Scanner<'a> {
 
     fn bytes(&mut self, count: usize) -> Result<&'a [u8], Broken> {
         let rest = &self.bytes[self.at..];
-        let taken = rest.get(..count).ok_or(Broken {
+        let taken = rest.get(..count).ok_or(Broken::Syntax {
             at: self.bytes.len(),
         })?;
         self.at += count;
@@ -102,7 +104,8 @@ impl<'a> Scanner<'a> {
     }
 
     fn text(&mut self, length: usize) -> Result<Head<'a>, Broken> {
-        self.bytes(length).map(Head::Text)
+        let text = std::str::from_utf8(self.bytes(length)?);
+        text.map(Head::Text).or(Err(Broken::Utf8))
     }
 
     fn blob(&mut self, length: usize) -> Result<Head<'a>, Broken> {
@@ -150,7 +153,7 @@ impl<'a> Scanner<'a> {
             Marker::Ext8 => self.length8().and_then(|length| self.extension(length))?,
             Marker::Ext16 => self.length16().and_then(|length| self.extension(length))?,
             Marker::Ext32 => self.length32().and_then(|length| self.extension(length))?,
-            Marker::Reserved => return Err(Broken { at: start }),
+            Marker::Reserved => return Err(Broken::Syntax { at: start }),
         })
     }
 

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use crate::json;
+use crate::{json, msgpack};
 
 pub use to_msgpack::write_msgpack;
 
@@ -83,9 +83,12 @@ impl From<json::Broken> for PayloadError {
     }
 }
 
-impl From<crate::msgpack::Broken> for PayloadError {
-    fn from(broken: crate::msgpack::Broken) -> Self {
-        Self::Syntax { at: broken.at }
+impl From<msgpack::Broken> for PayloadError {
+    fn from(broken: msgpack::Broken) -> Self {
+        match broken {
+            msgpack::Broken::Syntax { at } => Self::Syntax { at },
+            msgpack::Broken::Utf8 => Self::Utf8,
+        }
     }
 }
 

@@ -1,5 +1,11 @@
 //! What holds for every command, frame and payload, in both encodings.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod strategy;
 
 use proptest::prelude::*;

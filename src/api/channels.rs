@@ -74,8 +74,7 @@ pub(super) async fn list(
     let mut found = Vec::new();
     for _ in 0..READS_MAX {
         let wanted = limit + 1 - found.len();
-        let page = api
-            .broker
+        let page = api.broker()
             .channels(&prefix, after.as_deref(), wanted)
             .await?;
         let whole = page.len() < wanted;
@@ -104,7 +103,7 @@ pub(super) async fn forget(
 ) -> Result<Json<Channel>, Problem> {
     let channel = path.channel()?;
     query.finish("none")?;
-    let head = api.broker.delete(&channel).await?;
+    let head = api.broker().delete(&channel).await?;
     tracing::info!(%channel, "a channel's log was deleted");
     Ok(Json(Channel::new(&channel, &head)))
 }
@@ -119,6 +118,6 @@ pub(super) async fn blank(
     let channel = path.channel()?;
     let offset = path.offset()?;
     query.finish("none")?;
-    api.broker.blank(&channel, offset).await?;
+    api.broker().blank(&channel, offset).await?;
     Ok(StatusCode::NO_CONTENT)
 }

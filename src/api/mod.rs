@@ -13,6 +13,7 @@ mod params;
 mod problem;
 mod publish;
 mod read;
+mod sessions;
 #[cfg(test)]
 mod tests;
 
@@ -27,12 +28,13 @@ use axum::{
 };
 use tidewire_protocol::{ChannelName, ErrorCode};
 
-pub use self::ops::{Ops, ops_router};
-use self::problem::Problem;
+pub use self::ops::ops_router;
+use self::problem::{Problem, Refusal};
 use crate::{
     auth::ApiKeys,
     broker::Broker,
-    config::{Config, Namespace, Namespaces},
+    config::{Limits, Namespace},
+    gateway::Gateway,
 };
 
 /// A request is answered within this, however slow its sender or the broker.
@@ -41,30 +43,36 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// What the API works with.
 #[derive(Debug)]
 pub struct Api {
-    /// Limits and the life of sessions.
-    pub config: Arc<Config>,
-    /// What channels keep.
-    pub namespaces: Arc<Namespaces>,
-    /// Who may call.
-    pub api_keys: ApiKeys,
-    /// Every channel's log.
-    pub broker: Arc<dyn Broker>,
+    gateway: Arc<Gateway>,
+    api_keys: ApiKeys,
 }
 
 impl Api {
+    /// The API of a node, open to the API keys of its configuration.
+    pub fn new(gateway: Arc<Gateway>) -> Self {
+        let api_keys = ApiKeys::new(&gateway.config.api_keys);
+        Self { gateway, api_keys }
+    }
+
+    fn broker(&self) -> &dyn Broker {
+        self.gateway.feed.broker()
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.gateway.config.limits
+    }
+
     /// The settings of a channel.
-    fn namespace(&self, channel: &ChannelName) -> Result<&Namespace, Problem> {
-        self.namespaces.resolve(channel).ok_or_else(|| {
-            Problem::new(
-                ErrorCode::UnknownChannel,
-                format!("no namespace is configured for {channel}"),
-            )
+    fn namespace(&self, channel: &ChannelName) -> Result<&Namespace, Refusal> {
+        self.gateway.namespaces.resolve(channel).ok_or_else(|| {
+            let text = format!("no namespace is configured for {channel}");
+            Refusal::new(ErrorCode::UnknownChannel, text)
         })
     }
 }
 
 /// Every route below `/v1`; the test of the OpenAPI document reads them here.
-fn routes() -> [(&'static str, MethodRouter<Arc<Api>>); 8] {
+fn routes() -> [(&'static str, MethodRouter<Arc<Api>>); 10] {
     [
         ("/publish", post(publish::publish)),
         ("/batch", post(publish::batch)),
@@ -77,6 +85,11 @@ fn routes() -> [(&'static str, MethodRouter<Arc<Api>>); 8] {
         ),
         ("/channels/{channel}/state", get(read::state)),
         ("/channels/{channel}/presence", get(read::presence)),
+        (
+            "/sessions/{session}",
+            get(sessions::show).delete(sessions::end),
+        ),
+        ("/users/{user}/disconnect", post(sessions::disconnect)),
     ]
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A router of its own, so that it can listen apart from clients. Never asks for a key.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     broker::{Broker, PageLimit, StateQuery},
+    gateway::Gateway,
     store::{CheckpointStore, SessionId},
 };
 
@@ -25,42 +26,13 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A channel and a session that never exist.
 const PROBE: &str = "$sys:probe";
 
-/// How loaded the node is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Load {
-    /// Whether new connections should go elsewhere: the node drains, is full or short of memory.
-    pub closed: bool,
-    /// Connections held.
-    pub connections: usize,
-    /// Sessions that live here.
-    pub sessions: usize,
-}
-
-/// What the probes look at.
-pub struct Ops {
-    /// Probed by a read.
-    pub broker: Arc<dyn Broker>,
-    /// Probed by a read.
-    pub store: Arc<dyn CheckpointStore>,
-    /// Tells the load at the moment.
-    pub load: Box<dyn Fn() -> Load + Send + Sync>,
-    /// Renders the metrics in Prometheus' text format.
-    pub metrics: Box<dyn Fn() -> String + Send + Sync>,
-}
-
-impl fmt::Debug for Ops {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ops").finish_non_exhaustive()
-    }
-}
-
-/// The probes.
-pub fn ops_router(ops: Arc<Ops>) -> Router {
+/// The probes of a node.
+pub fn ops_router(gateway: Arc<Gateway>) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .with_state(ops)
+        .with_state(gateway)
 }
 
 /// The process answers; says nothing of what it depends on, so that nothing restarts it in vain.
@@ -68,10 +40,16 @@ async fn healthz() -> Json<serde_json::Value> {
     Json(serde_json::json!({ "ok": true }))
 }
 
+/// The answer of `/readyz`.
 #[derive(Serialize)]
 struct Ready {
+    /// Whether new connections should come here: false while the node drains, is full or short
+    /// of memory.
     ready: bool,
-    load: Load,
+    node: String,
+    connections: usize,
+    /// Sessions with a connection here.
+    sessions: usize,
     broker: Probe,
     store: Probe,
 }
@@ -85,10 +63,12 @@ struct Probe {
 
 /// 503 only when new connections should go elsewhere: a broker that is down is down for the
 /// other nodes as well, and sending everyone away would make an outage of a delay.
-async fn readyz(State(ops): State<Arc<Ops>>) -> Response {
-    let load = (ops.load)();
-    let (broker, store) = tokio::join!(probe(broker(&*ops.broker)), probe(store(&*ops.store)));
-    let ready = !load.closed;
+async fn readyz(State(gateway): State<Arc<Gateway>>) -> Response {
+    let (broker, store) = tokio::join!(
+        probe(broker(gateway.feed.broker())),
+        probe(store(&*gateway.store))
+    );
+    let ready = !gateway.admission.is_closed();
     let status = if ready {
         StatusCode::OK
     } else {
@@ -96,7 +76,9 @@ async fn readyz(State(ops): State<Arc<Ops>>) -> Response {
     };
     let body = Ready {
         ready,
-        load,
+        node: gateway.node.to_string(),
+        connections: gateway.admission.connections(),
+        sessions: gateway.sessions(),
         broker,
         store,
     };
@@ -128,7 +110,7 @@ async fn probe(answers: impl Future<Output = bool>) -> Probe {
     }
 }
 
-async fn metrics(State(ops): State<Arc<Ops>>) -> Response {
-    let text = (ops.metrics)();
+async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
+    let text = gateway.metrics.render();
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }

@@ -89,7 +89,7 @@ struct Inner {
 #[derive(Serialize)]
 struct Body<'a> {
     r#type: String,
-    title: &'static str,
+    title: String,
     status: u16,
     code: &'static str,
     detail: &'a str,
@@ -183,7 +183,7 @@ impl IntoResponse for Problem {
         let retry_ms = refusal.retry_ms();
         let body = Body {
             r#type: format!("urn:tidewire:problem:{code}"),
-            title: status.canonical_reason().unwrap_or("Refused"),
+            title: code.replace('_', " "),
             status: status.as_u16(),
             code,
             detail: &refusal.text,

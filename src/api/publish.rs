@@ -3,14 +3,14 @@
 //! Each publication is accepted or refused on its own; all of a request go to the broker in one
 //! step. `data` is never parsed into a tree: it stays the text it came as.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Instant};
 
 use axum::{Json, body::Body, extract::State, http::HeaderMap};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tidewire_protocol::{
-    ChannelName, Epoch, ErrorCode, Name, Payload, PayloadError, Position,
+    Epoch, ErrorCode, Name, Payload, PayloadError, Position,
     command::Guard,
     limits::{CHANNEL_BYTES_MAX, INTEGER_MAX},
 };
@@ -22,7 +22,10 @@ use super::{
     params,
     problem::{Problem, Refusal},
 };
-use crate::broker::Publish;
+use crate::{
+    broker::{BrokerError, Publish, Published},
+    telemetry::labels::PublicationSource,
+};
 
 /// Most channels one publication goes to: a fan-out to more is a batch, or one channel more.
 const CHANNELS_MAX: usize = 100;
@@ -91,6 +94,9 @@ pub(super) enum Outcome {
     },
 }
 
+/// A channel as the request names it, and what became of the publication.
+type Told = (String, Result<Published, Refusal>);
+
 /// Why one publication was refused.
 #[derive(Debug, Serialize)]
 pub(super) struct Fault {
@@ -112,7 +118,7 @@ pub(super) async fn publish(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Answer>, Problem> {
-    let limit = api.config.limits.publication.bytes() / 3 * 4 + ENVELOPE_BYTES;
+    let limit = api.limits().publication.bytes() / 3 * 4 + ENVELOPE_BYTES;
     let body = body::read(body, limit).await?;
     let mut item: Item<'_> = body::parse(&body)?;
     item.id = one_id(&headers, item.id)?;
@@ -197,7 +203,7 @@ fn draft(api: &Api, caller: &Allowed<ToPublish>, item: Item<'_>) -> Result<Draft
     if payload.is_none() && !item.delete {
         return Err(Refusal::bad("give `data`, `bytes` or `delete`"));
     }
-    let limit = api.config.limits.publication.bytes();
+    let limit = api.limits().publication.bytes();
     if payload
         .as_ref()
         .is_some_and(|payload| payload.len() > limit)
@@ -266,12 +272,8 @@ fn guard(condition: Condition) -> Result<Guard, Refusal> {
 
 fn address(api: &Api, draft: Draft, channel: &str) -> Result<Publish, Refusal> {
     let channel = params::channel(channel)?;
-    let Some(namespace) = api.namespaces.resolve(&channel) else {
-        let text = format!("no namespace is configured for {channel}");
-        return Err(Refusal::new(ErrorCode::UnknownChannel, text));
-    };
     Ok(Publish {
-        retention: namespace.retention(api.config.session.ttl),
+        retention: api.namespace(&channel)?.retention(api.gateway.config.session.ttl),
         channel,
         payload: draft.payload,
         key: draft.key,
@@ -285,46 +287,45 @@ fn address(api: &Api, draft: Draft, channel: &str) -> Result<Publish, Refusal> {
     })
 }
 
-/// Hands what was accepted to the broker in one step and puts the answers in their places.
-async fn submit(
-    api: &Api,
-    wanted: Vec<(String, Result<Publish, Refusal>)>,
-) -> Vec<(String, Result<(Position, bool), Refusal>)> {
+/// Hands what is to be published to the broker in one step and puts the answers in their places.
+async fn submit(api: &Api, wanted: Vec<(String, Result<Publish, Refusal>)>) -> Vec<Told> {
     let mut batch = Vec::with_capacity(wanted.len());
-    let mut outcomes = Vec::with_capacity(wanted.len());
+    let mut waiting = Vec::with_capacity(wanted.len());
     for (channel, item) in wanted {
-        outcomes.push((
-            channel,
-            match item {
-                Ok(item) => {
-                    batch.push(item);
-                    Ok(())
-                }
-                Err(refusal) => Err(refusal),
-            },
-        ));
+        let item = item.map(|item| {
+            let name = item.channel.clone();
+            batch.push(item);
+            name
+        });
+        waiting.push((channel, item));
     }
-    let names: Vec<ChannelName> = batch.iter().map(|item| item.channel.clone()).collect();
     let answers = if batch.is_empty() {
         Vec::new()
     } else {
-        api.broker.publish(batch).await
+        let begun = Instant::now();
+        let answers = api.broker().publish(batch).await;
+        let took = begun.elapsed().as_secs_f64();
+        api.gateway.metrics.publish_seconds.record(took);
+        answers
     };
-    let mut answers = answers.into_iter().zip(names);
-    let outcomes = outcomes.into_iter().map(|(channel, waiting)| {
-        let outcome = waiting.and_then(|()| match answers.next() {
-            Some((Ok(published), _)) => Ok((published.position, published.duplicate)),
-            Some((Err(error), _)) => Err(error.into()),
-            None => Err(crate::broker::BrokerError::Unavailable.into()),
+    let mut answers = answers.into_iter();
+    let told = waiting.into_iter().map(|(channel, waiting)| {
+        let outcome = waiting.and_then(|name| {
+            let answer = answers.next().unwrap_or(Err(BrokerError::Unavailable))?;
+            if !answer.duplicate {
+                let gateway = &api.gateway;
+                gateway.count_publication(&name, PublicationSource::Api);
+            }
+            Ok(answer)
         });
         (channel, outcome)
     });
-    outcomes.collect()
+    told.collect()
 }
 
 /// 200 with the outcome of each; where all were refused for one reason, that reason's problem.
 fn answer(
-    outcomes: Vec<(String, Result<(Position, bool), Refusal>)>,
+    outcomes: Vec<Told>,
 ) -> Result<Json<Answer>, Problem> {
     let mut problem = None;
     let mut refusals = outcomes.iter().map(|(_, outcome)| outcome.as_ref().err());
@@ -349,13 +350,13 @@ fn answer(
     }
 }
 
-fn outcome((channel, outcome): (String, Result<(Position, bool), Refusal>)) -> Outcome {
+fn outcome((channel, outcome): Told) -> Outcome {
     match outcome {
-        Ok((position, duplicate)) => Outcome::Accepted {
+        Ok(published) => Outcome::Accepted {
             channel,
-            epoch: position.epoch.to_string(),
-            offset: position.offset,
-            duplicate,
+            epoch: published.position.epoch.to_string(),
+            offset: published.position.offset,
+            duplicate: published.duplicate,
         },
         Err(refusal) => Outcome::Refused {
             channel: shown(channel),

@@ -119,7 +119,7 @@ pub(super) async fn history(
             return Err(Problem::bad("`before` and `after` exclude each other"));
         }
     };
-    let page = api.broker.history(&channel, range, limit).await?;
+    let page = api.broker().history(&channel, range, limit).await?;
     let head = page.head.position;
     if epoch.is_some_and(|epoch| epoch != head.epoch) || seen > head.offset {
         return Err(Problem::from(BrokerError::Gone).position(head));
@@ -153,7 +153,7 @@ pub(super) async fn state(
         catch_up: false,
         limit,
     };
-    let page = api.broker.state(&channel, query).await?;
+    let page = api.broker().state(&channel, query).await?;
     let items = page.items.iter().map(|item| {
         let epoch = Some(item.epoch.to_string());
         Ok::<_, Problem>(Item {
@@ -171,7 +171,7 @@ pub(super) async fn state(
 }
 
 fn page_limit(api: &Api, query: &mut Query) -> Result<PageLimit, Problem> {
-    let max = usize::try_from(api.config.limits.page.get()).unwrap_or(usize::MAX);
+    let max = usize::try_from(api.limits().page.get()).unwrap_or(usize::MAX);
     Ok(PageLimit {
         items: query.limit(max, max)?,
         bytes: PAGE_BYTES,
@@ -225,7 +225,7 @@ pub(super) async fn presence(
             catch_up: false,
             limit,
         };
-        let page = api.broker.state(&channel, query).await?;
+        let page = api.broker().state(&channel, query).await?;
         for item in &page.items {
             answer.add(&item.publication)?;
             from = item.publication.offset + 1;

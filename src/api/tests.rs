@@ -1,4 +1,4 @@
-//! The API driven request by request over the real embedded storage.
+//! The API driven request by request over a real node.
 
 mod auth;
 mod bodies;
@@ -6,6 +6,7 @@ mod channels;
 mod document;
 mod ops;
 mod publish;
+mod sessions;
 
 use std::sync::Arc;
 
@@ -18,20 +19,20 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use super::{Api, router};
+use super::{Api, ops_router, router};
 use crate::{
-    auth::{ApiKeyConfig, ApiKeys, Scope},
-    config::{ByteSize, Config, Namespace, Namespaces, Presence, Secret},
-    storage::{EmbeddedStorage, Opened, Options},
+    auth::{ApiKeyConfig, Right, Scope},
+    config::{ByteSize, Config, Namespace, Namespaces, Presence},
+    node::Node,
 };
 
 const ALL: &str = "key-of-everything-0123456789";
 const PUBLISHER: &str = "key-of-a-publisher-0123456789";
 
-/// A node's API on a folder of its own.
+/// A whole node on a folder of its own, its API driven without a socket.
 struct Lab {
     router: Router,
-    opened: Opened,
+    node: Node,
     _folder: tempfile::TempDir,
 }
 
@@ -53,42 +54,42 @@ impl Answer {
     }
 }
 
-fn lab() -> Lab {
+async fn lab() -> Lab {
     let folder = tempfile::tempdir().unwrap();
-    let opened = EmbeddedStorage::open(folder.path(), Options::default()).unwrap();
-    let mut config = Config::default();
-    config.limits.publication = ByteSize::kib(1);
-    let namespaces = Namespaces::new([
-        ("default", Namespace::default()),
-        (
-            "orders",
-            Namespace {
-                state: true,
-                presence: Presence::Members,
-                ..Namespace::default()
-            },
-        ),
-    ]);
     let key = |key: &str, scopes: &[Scope]| ApiKeyConfig {
-        key: Some(Secret::new(key.to_owned())),
-        key_sha256: None,
+        key: None,
+        key_sha256: Some(sha256(key)),
         scopes: scopes.to_vec(),
     };
-    let api_keys = ApiKeys::new(&[
+    let mut config = Config::default();
+    config.node.listen = ([127, 0, 0, 1], 0).into();
+    config.node.data_dir = folder.path().to_owned();
+    config.auth.source.anonymous = true;
+    config.limits.publication = ByteSize::kib(1);
+    config.api_keys = vec![
         key(ALL, &[Scope::Publish, Scope::Read, Scope::Manage]),
         key(PUBLISHER, &[Scope::Publish]),
-    ]);
-    let api = Api {
-        config: Arc::new(config),
-        namespaces: Arc::new(namespaces),
-        api_keys,
-        broker: opened.broker.clone(),
+    ];
+    let orders = Namespace {
+        state: true,
+        presence: Presence::Members,
+        allow: vec![Right::Sub, Right::Presence],
+        ..Namespace::default()
     };
+    config.namespaces = Namespaces::new([("default", Namespace::default()), ("orders", orders)]);
+    let node = Node::start(config).await.unwrap();
+    let gateway = node.gateway();
+    let api = Arc::new(Api::new(Arc::clone(gateway)));
     Lab {
-        router: router(Arc::new(api)),
-        opened,
+        router: router(api).merge(ops_router(Arc::clone(gateway))),
+        node,
         _folder: folder,
     }
+}
+
+fn sha256(text: &str) -> String {
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+    hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Lab {

@@ -8,6 +8,7 @@ mod claims;
 pub mod config;
 mod jwks;
 mod keys;
+pub mod mint;
 pub mod origin;
 pub mod rights;
 pub mod session_key;

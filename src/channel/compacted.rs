@@ -17,7 +17,12 @@ pub struct Compacted {
 impl Compacted {
     /// A view that is complete for what comes after `head`.
     pub fn new(head: u64) -> Self {
-        Self { from: head, bytes: 0, by_key: HashMap::new(), by_offset: BTreeMap::new() }
+        Self {
+            from: head,
+            bytes: 0,
+            by_key: HashMap::new(),
+            by_offset: BTreeMap::new(),
+        }
     }
 
     /// The view holds every key's newest publication above this offset.
@@ -59,6 +64,8 @@ impl Compacted {
 
     /// Frames above `cursor` in rising offset order.
     pub fn after(&self, cursor: u64) -> impl Iterator<Item = (u64, &[u8])> {
-        self.by_offset.range(cursor + 1..).map(|(offset, (_, frame))| (*offset, &**frame))
+        self.by_offset
+            .range(cursor + 1..)
+            .map(|(offset, (_, frame))| (*offset, &**frame))
     }
 }

@@ -33,7 +33,14 @@ pub struct Run<'a> {
 impl Frames {
     /// An empty run whose first frame will have the offset `first`.
     pub fn new(encoding: Encoding, first: u64) -> Self {
-        Self { encoding, first, ends: VecDeque::new(), base: 0, start: 0, bytes: Vec::new() }
+        Self {
+            encoding,
+            first,
+            ends: VecDeque::new(),
+            base: 0,
+            start: 0,
+            bytes: Vec::new(),
+        }
     }
 
     /// Offset of the first frame held; the next to come when there is none.
@@ -53,9 +60,14 @@ impl Frames {
 
     /// Encodes and appends the next publication.
     pub fn push(&mut self, channel: &ChannelName, publication: &Publication) {
-        assert_eq!(publication.offset, self.next(), "frames hold consecutive offsets");
+        assert_eq!(
+            publication.offset,
+            self.next(),
+            "frames hold consecutive offsets"
+        );
         encode::msg(self.encoding, channel, publication, &mut self.bytes);
-        self.bytes.extend_from_slice(encode::separator(self.encoding));
+        self.bytes
+            .extend_from_slice(encode::separator(self.encoding));
         self.ends.push_back(self.base + self.len_bytes() as u64);
     }
 
@@ -114,15 +126,25 @@ impl Frames {
         if index >= self.ends.len() {
             return None;
         }
-        let from = if index == 0 { self.base } else { self.ends[index - 1] };
+        let from = if index == 0 {
+            self.base
+        } else {
+            self.ends[index - 1]
+        };
         let limit = from + bytes_max as u64;
         let last = if *self.ends.back()? <= limit {
             self.ends.len() - 1
         } else {
-            self.ends.partition_point(|end| *end <= limit).saturating_sub(1).max(index)
+            self.ends
+                .partition_point(|end| *end <= limit)
+                .saturating_sub(1)
+                .max(index)
         };
         let at = |end: u64| self.start + usize::try_from(end - self.base).unwrap_or(usize::MAX);
         let separator = encode::separator(self.encoding).len();
-        Some(Run { bytes: &self.bytes[at(from)..at(self.ends[last]) - separator], last: self.first + last as u64 })
+        Some(Run {
+            bytes: &self.bytes[at(from)..at(self.ends[last]) - separator],
+            last: self.first + last as u64,
+        })
     }
 }

@@ -53,7 +53,8 @@ impl Message {
 
     fn separate(&mut self) {
         if !self.is_empty() {
-            self.bytes.extend_from_slice(encode::separator(self.encoding));
+            self.bytes
+                .extend_from_slice(encode::separator(self.encoding));
         }
     }
 

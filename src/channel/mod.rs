@@ -24,20 +24,19 @@ use tidewire_protocol::{
     frame::{GapReason, Publication},
 };
 
+use self::{compacted::Compacted, readers::Readers};
 pub use self::{
     frames::{Frames, Run},
     message::{HEADER_BYTES_MAX, Message},
     readers::{Reader, ReaderKey},
 };
-use self::{compacted::Compacted, readers::Readers};
-use crate::broker::Head;
+use crate::{broker::Head, telemetry::metrics::NamespaceMetrics};
 
 /// The tail of one channel on this node, shared by all who read it.
 #[derive(Debug)]
 pub struct Channel {
     name: ChannelName,
-    /// Index of the namespace in the node's configuration, for bounded metric labels.
-    namespace: usize,
+    counts: Option<Arc<NamespaceMetrics>>,
     keeps_history: bool,
     tail_bytes: usize,
     dirty: AtomicBool,
@@ -86,10 +85,10 @@ pub struct View {
 }
 
 /// What a channel is made of.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ChannelOptions {
-    /// Index of its namespace in the configuration.
-    pub namespace: usize,
+    /// The counters of its namespace.
+    pub counts: Option<Arc<NamespaceMetrics>>,
     /// Whether the broker keeps history of it.
     pub keeps_history: bool,
     /// Most bytes of its tail per encoding.
@@ -156,7 +155,7 @@ impl Channel {
     pub fn new(name: ChannelName, options: ChannelOptions) -> Self {
         Self {
             name,
-            namespace: options.namespace,
+            counts: options.counts,
             keeps_history: options.keeps_history,
             tail_bytes: options.tail_bytes,
             dirty: AtomicBool::new(false),
@@ -178,9 +177,9 @@ impl Channel {
         &self.name
     }
 
-    /// Index of its namespace in the configuration.
-    pub const fn namespace(&self) -> usize {
-        self.namespace
+    /// The counters of its namespace.
+    pub fn counts(&self) -> Option<&NamespaceMetrics> {
+        self.counts.as_deref()
     }
 
     /// The head and the life it belongs to.
@@ -273,7 +272,11 @@ impl Channel {
         if view.mode == Mode::Latest {
             log.compacted[at].get_or_insert_with(|| Compacted::new(head));
         }
-        Some(Joined { key, life, position: log.position() })
+        Some(Joined {
+            key,
+            life,
+            position: log.position(),
+        })
     }
 
     /// Removes a reader.
@@ -310,7 +313,13 @@ impl Channel {
 
     /// Bytes the tail holds.
     pub fn tail_bytes(&self) -> usize {
-        self.log.lock().tails.iter().flatten().map(Frames::len_bytes).sum()
+        self.log
+            .lock()
+            .tails
+            .iter()
+            .flatten()
+            .map(Frames::len_bytes)
+            .sum()
     }
 
     /// Drops the tail's frames; readers behind the head go to history. Nothing happens where
@@ -336,10 +345,20 @@ impl Channel {
 
     /// Adds frames after `cursor` to the message, at most `bytes_max` of them; one frame larger
     /// than that is added alone to a message that is empty.
-    pub fn read(&self, mode: Mode, life: u32, cursor: u64, out: &mut Message, bytes_max: usize) -> Read {
+    pub fn read(
+        &self,
+        mode: Mode,
+        life: u32,
+        cursor: u64,
+        out: &mut Message,
+        bytes_max: usize,
+    ) -> Read {
         let log = self.log.lock();
         if log.life != life {
-            return Read::NewLife { life: log.life, position: log.position() };
+            return Read::NewLife {
+                life: log.life,
+                position: log.position(),
+            };
         }
         if cursor >= log.head {
             return Read::AtHead;
@@ -354,7 +373,10 @@ impl Channel {
 
 impl Log {
     fn position(&self) -> Position {
-        Position { epoch: self.epoch.clone(), offset: self.head }
+        Position {
+            epoch: self.epoch.clone(),
+            offset: self.head,
+        }
     }
 
     fn begin(&mut self, head: &Head) {
@@ -376,7 +398,9 @@ impl Log {
         }
         let whole = publication.offset == self.head + 1;
         for (at, encoding) in ENCODINGS.into_iter().enumerate() {
-            let Some(tail) = &mut self.tails[at] else { continue };
+            let Some(tail) = &mut self.tails[at] else {
+                continue;
+            };
             if !whole {
                 *tail = Frames::new(encoding, publication.offset);
             }
@@ -387,7 +411,12 @@ impl Log {
                     *compacted = Compacted::new(publication.offset - 1);
                 }
                 if let Some(frame) = tail.frame(publication.offset) {
-                    compacted.push(publication.offset, publication.key.as_ref(), frame, tail_bytes);
+                    compacted.push(
+                        publication.offset,
+                        publication.key.as_ref(),
+                        frame,
+                        tail_bytes,
+                    );
                 }
             }
         }
@@ -395,24 +424,44 @@ impl Log {
         self.head_ts = publication.ts;
     }
 
-    fn read_tail(&self, at: usize, cursor: u64, out: &mut Message, bytes_max: usize, keeps_history: bool) -> Read {
-        let Some(tail) = &self.tails[at] else { return Read::Behind };
+    fn read_tail(
+        &self,
+        at: usize,
+        cursor: u64,
+        out: &mut Message,
+        bytes_max: usize,
+        keeps_history: bool,
+    ) -> Read {
+        let Some(tail) = &self.tails[at] else {
+            return Read::Behind;
+        };
         if cursor + 1 < tail.first() {
             if keeps_history {
                 return Read::Behind;
             }
-            return Read::Gap { to: tail.first() - 1, reason: GapReason::NotKept };
+            return Read::Gap {
+                to: tail.first() - 1,
+                reason: GapReason::NotKept,
+            };
         }
-        let Some(run) = tail.run(cursor, bytes_max) else { return Read::AtHead };
+        let Some(run) = tail.run(cursor, bytes_max) else {
+            return Read::AtHead;
+        };
         if run.bytes.len() > bytes_max && !out.is_empty() {
             return Read::Full;
         }
         out.push_encoded(run.bytes);
-        Read::Copied { cursor: run.last, count: run.last - cursor, at_head: run.last == self.head }
+        Read::Copied {
+            cursor: run.last,
+            count: run.last - cursor,
+            at_head: run.last == self.head,
+        }
     }
 
     fn read_compacted(&self, at: usize, cursor: u64, out: &mut Message, bytes_max: usize) -> Read {
-        let Some(compacted) = &self.compacted[at] else { return Read::Behind };
+        let Some(compacted) = &self.compacted[at] else {
+            return Read::Behind;
+        };
         if cursor < compacted.complete_above() {
             return Read::Behind;
         }
@@ -420,11 +469,23 @@ impl Log {
         let (mut reached, mut count) = (cursor, 0);
         for (offset, frame) in compacted.after(cursor) {
             if !out.is_empty() && out.len() - begin + frame.len() > bytes_max {
-                return if count == 0 { Read::Full } else { Read::Copied { cursor: reached, count, at_head: false } };
+                return if count == 0 {
+                    Read::Full
+                } else {
+                    Read::Copied {
+                        cursor: reached,
+                        count,
+                        at_head: false,
+                    }
+                };
             }
             out.push_encoded(frame);
             (reached, count) = (offset, count + 1);
         }
-        Read::Copied { cursor: self.head, count, at_head: true }
+        Read::Copied {
+            cursor: self.head,
+            count,
+            at_head: true,
+        }
     }
 }

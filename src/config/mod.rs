@@ -77,12 +77,17 @@ pub struct Config {
     pub tls: Tls,
     /// `[log]`.
     pub log: Log,
+    /// Set by `tidewire dev` alone: the demo runs, and only this machine may connect to a
+    /// loopback address.
+    pub development: bool,
 }
 
 /// Where to read from, lowest layer first.
 #[derive(Debug, Default)]
 pub struct Sources {
-    /// The file, if there is one.
+    /// A document of the program itself, under the file: its name and text.
+    pub built_in: Option<(&'static str, &'static str)>,
+    /// The file, if there is one; it replaces the built-in document.
     pub file: Option<PathBuf>,
     /// The environment: every variable, ours are picked out.
     pub env: Vec<(String, String)>,
@@ -98,7 +103,7 @@ impl Sources {
         Self {
             file,
             env: env.collect(),
-            flags: Vec::new(),
+            ..Self::default()
         }
     }
 
@@ -128,6 +133,8 @@ pub fn load(sources: Sources) -> Result<Loaded, ConfigErrors> {
     let mut table = Table::new();
     if let Some(path) = &sources.file {
         table = read_file(path, &mut report.errors);
+    } else if let Some((name, text)) = sources.built_in {
+        table = tree::from_toml(text, name, &mut report.errors);
     }
     tree::overlay_env(&mut table, sources.env.into_iter(), &mut report.errors);
     for (key, name, text) in sources.flags {
@@ -171,6 +178,7 @@ fn read(table: Table, report: &mut Report) -> (Config, Vec<(String, Origin)>) {
             storage: reader.section("storage"),
             tls: reader.section("tls"),
             log: reader.section("log"),
+            development: false,
         };
         (config, names)
     })

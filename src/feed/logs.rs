@@ -74,7 +74,14 @@ thread_local! {
 
 impl Logs {
     pub fn new(settings: Settings, tasks: Tasks, metrics: Arc<Metrics>) -> Self {
-        Self { channels: DashMap::new(), dirty: Mutex::default(), rewritten: Mutex::default(), settings, tasks, metrics }
+        Self {
+            channels: DashMap::new(),
+            dirty: Mutex::default(),
+            rewritten: Mutex::default(),
+            settings,
+            tasks,
+            metrics,
+        }
     }
 
     pub const fn settings(&self) -> Settings {
@@ -87,15 +94,18 @@ impl Logs {
     }
 
     /// The slot of a channel; true: the caller made it and must find its head.
-    pub fn slot(&self, name: &ChannelName, options: ChannelOptions) -> (Arc<Slot>, bool) {
+    pub fn slot(&self, name: &ChannelName, options: &ChannelOptions) -> (Arc<Slot>, bool) {
         if let Some(slot) = self.channels.get(name) {
             return (Arc::clone(&slot), false);
         }
         let mut made = false;
         let slot = Arc::clone(&self.channels.entry(name.clone()).or_insert_with(|| {
             made = true;
-            let channel = Arc::new(Channel::new(name.clone(), options));
-            Arc::new(Slot { channel, settled: SetOnce::new() })
+            let channel = Arc::new(Channel::new(name.clone(), options.clone()));
+            Arc::new(Slot {
+                channel,
+                settled: SetOnce::new(),
+            })
         }));
         (slot, made)
     }
@@ -103,7 +113,9 @@ impl Logs {
     /// Forgets a channel whose head could not be found.
     pub fn remove(&self, slot: &Slot) {
         slot.channel.close();
-        self.channels.remove_if(slot.channel.name(), |_, held| Arc::ptr_eq(&held.channel, &slot.channel));
+        self.channels.remove_if(slot.channel.name(), |_, held| {
+            Arc::ptr_eq(&held.channel, &slot.channel)
+        });
     }
 
     /// Drops unread channels and evicts tails over the budget; answers the channels dropped.
@@ -111,7 +123,9 @@ impl Logs {
         let (mut dropped, mut tails, mut bytes) = (Vec::new(), Vec::new(), 0);
         self.channels.retain(|_, slot| {
             let channel = &slot.channel;
-            let idle = slot.settled.initialized() && channel.readers() == 0 && now_ms.saturating_sub(channel.read_at()) > self.settings.linger_ms;
+            let idle = slot.settled.initialized()
+                && channel.readers() == 0
+                && now_ms.saturating_sub(channel.read_at()) > self.settings.linger_ms;
             if idle && channel.close_if_unread() {
                 dropped.push(Arc::clone(channel));
                 return false;
@@ -198,7 +212,7 @@ impl Announce for Logs {
         self.deliver(&mut idle);
         IDLE.with(|cell| cell.replace(idle));
         if delivers {
-            self.metrics.delivery_seconds.record(crate::clock::since_ms(oldest));
+            Metrics::record_since(&self.metrics.delivery_seconds, oldest);
         }
     }
 }

@@ -13,11 +13,11 @@ use std::sync::Arc;
 
 use tidewire_protocol::ChannelName;
 
+use self::{logs::Slot, pages::Pages};
 pub use self::{
     logs::{Logs, Settings},
     pages::Page,
 };
-use self::{logs::Slot, pages::Pages};
 use crate::{
     broker::{Broker, BrokerError, Head, PageLimit, StatePage, StateQuery},
     channel::{Channel, ChannelOptions},
@@ -40,12 +40,22 @@ impl Feed {
     /// A feed over `broker`, which must announce to `logs`.
     pub fn new(broker: Arc<dyn Broker>, logs: Arc<Logs>, tasks: Tasks) -> Self {
         let pages = Arc::new(Pages::new(logs.settings().pages_bytes));
-        Self { broker, logs, pages, tasks }
+        Self {
+            broker,
+            logs,
+            pages,
+            tasks,
+        }
     }
 
     /// The broker behind it.
     pub fn broker(&self) -> &dyn Broker {
         &*self.broker
+    }
+
+    /// The broker, to be kept.
+    pub fn broker_handle(&self) -> Arc<dyn Broker> {
+        Arc::clone(&self.broker)
     }
 
     /// The channels of this node.
@@ -58,11 +68,14 @@ impl Feed {
     ///
     /// # Errors
     /// `Unavailable` for the channels whose head could not be read; others are not affected.
-    pub async fn attach(&self, wanted: &[(ChannelName, ChannelOptions)]) -> Vec<Result<Arc<Channel>, BrokerError>> {
+    pub async fn attach(
+        &self,
+        wanted: &[(ChannelName, ChannelOptions)],
+    ) -> Vec<Result<Arc<Channel>, BrokerError>> {
         let mut slots = Vec::with_capacity(wanted.len());
         let mut led = Vec::new();
         for (name, options) in wanted {
-            let (slot, leads) = self.logs.slot(name, *options);
+            let (slot, leads) = self.logs.slot(name, options);
             if leads {
                 led.push(Arc::clone(&slot));
             }
@@ -81,7 +94,10 @@ impl Feed {
     }
 
     async fn follow(&self, slots: &[Arc<Slot>]) {
-        let names: Vec<_> = slots.iter().map(|slot| slot.channel().name().clone()).collect();
+        let names: Vec<_> = slots
+            .iter()
+            .map(|slot| slot.channel().name().clone())
+            .collect();
         match self.broker.follow(&names).await {
             Ok(heads) => {
                 for (slot, head) in slots.iter().zip(&heads) {
@@ -118,8 +134,23 @@ impl Feed {
     ///
     /// # Errors
     /// `Unavailable`.
-    pub async fn state(&self, channel: &ChannelName, from: u64, catch_up: bool, limit: PageLimit) -> Result<StatePage, BrokerError> {
-        self.broker.state(channel, StateQuery { from, catch_up, limit }).await
+    pub async fn state(
+        &self,
+        channel: &ChannelName,
+        from: u64,
+        catch_up: bool,
+        limit: PageLimit,
+    ) -> Result<StatePage, BrokerError> {
+        self.broker
+            .state(
+                channel,
+                StateQuery {
+                    from,
+                    catch_up,
+                    limit,
+                },
+            )
+            .await
     }
 
     /// Drops what nobody reads: channels without readers after their linger, tails over the

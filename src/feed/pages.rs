@@ -30,9 +30,18 @@ impl Page {
     fn new(after: u64, page: HistoryPage) -> Self {
         let mut items = page.items;
         let first = items.first().map_or(0, |item| item.offset);
-        let dense = items.iter().zip(first..).take_while(|(item, offset)| item.offset == *offset).count();
+        let dense = items
+            .iter()
+            .zip(first..)
+            .take_while(|(item, offset)| item.offset == *offset)
+            .count();
         items.truncate(dense);
-        Self { head: page.head, after, items, frames: [OnceLock::new(), OnceLock::new()] }
+        Self {
+            head: page.head,
+            after,
+            items,
+            frames: [OnceLock::new(), OnceLock::new()],
+        }
     }
 
     /// Offset of the first publication in it; none: history holds nothing after its beginning.
@@ -72,7 +81,11 @@ struct ByBytes;
 
 impl Weighter<Key, Arc<Page>> for ByBytes {
     fn weight(&self, _key: &Key, page: &Arc<Page>) -> u64 {
-        let payload: usize = page.items.iter().map(|item| 128 + item.payload.as_ref().map_or(0, |data| 3 * data.len())).sum();
+        let payload: usize = page
+            .items
+            .iter()
+            .map(|item| 128 + item.payload.as_ref().map_or(0, |data| 3 * data.len()))
+            .sum();
         256 + payload as u64
     }
 }
@@ -87,22 +100,41 @@ impl Pages {
     /// A cache of at most `bytes_max`.
     pub fn new(bytes_max: u64) -> Self {
         let typical_page_bytes = 32 * 1024;
-        let items = usize::try_from(bytes_max / typical_page_bytes).unwrap_or(usize::MAX).max(16);
-        Self { cache: Cache::with_weighter(items, bytes_max, ByBytes) }
+        let items = usize::try_from(bytes_max / typical_page_bytes)
+            .unwrap_or(usize::MAX)
+            .max(16);
+        Self {
+            cache: Cache::with_weighter(items, bytes_max, ByBytes),
+        }
     }
 
     /// The page that holds what comes after `cursor`. A page cut short by its bytes is followed
     /// by one that begins where it ended, the same for all readers.
-    pub async fn after(&self, broker: &dyn Broker, channel: &Channel, cursor: u64) -> Result<Arc<Page>, BrokerError> {
+    pub async fn after(
+        &self,
+        broker: &dyn Broker,
+        channel: &Channel,
+        cursor: u64,
+    ) -> Result<Arc<Page>, BrokerError> {
         let (_, position) = channel.position();
         let mut after = cursor / PAGE_ITEMS * PAGE_ITEMS;
         loop {
-            let key = Key { channel: channel.name().clone(), epoch: position.epoch.clone(), after };
-            let mut page = self.cache.get_or_insert_async(&key, Self::read(broker, channel.name(), after)).await?;
+            let key = Key {
+                channel: channel.name().clone(),
+                epoch: position.epoch.clone(),
+                after,
+            };
+            let mut page = self
+                .cache
+                .get_or_insert_async(&key, Self::read(broker, channel.name(), after))
+                .await?;
             if page.last() <= cursor && page.head.position.offset < position.offset {
                 // Read before the log grew to where the reader must go.
                 self.cache.remove(&key);
-                page = self.cache.get_or_insert_async(&key, Self::read(broker, channel.name(), after)).await?;
+                page = self
+                    .cache
+                    .get_or_insert_async(&key, Self::read(broker, channel.name(), after))
+                    .await?;
             }
             let cut_short = page.last() < page.head.position.offset && page.last() > after;
             if page.last() > cursor || !cut_short {
@@ -112,9 +144,22 @@ impl Pages {
         }
     }
 
-    async fn read(broker: &dyn Broker, channel: &ChannelName, after: u64) -> Result<Arc<Page>, BrokerError> {
+    async fn read(
+        broker: &dyn Broker,
+        channel: &ChannelName,
+        after: u64,
+    ) -> Result<Arc<Page>, BrokerError> {
         let items = usize::try_from(PAGE_ITEMS - after % PAGE_ITEMS).unwrap_or(usize::MAX);
-        let page = broker.history(channel, Range::After(after), PageLimit { items, bytes: PAGE_BYTES }).await?;
+        let page = broker
+            .history(
+                channel,
+                Range::After(after),
+                PageLimit {
+                    items,
+                    bytes: PAGE_BYTES,
+                },
+            )
+            .await?;
         Ok(Arc::new(Page::new(after, page)))
     }
 

@@ -10,7 +10,7 @@ use std::{
 
 use dashmap::DashMap;
 
-use crate::{config::Limits, random};
+use crate::{config::Limits, random, telemetry::labels::Rejection};
 
 /// When clients that were refused come back: spread, so that they do not return together.
 const RETRY_MS: std::ops::Range<u64> = 1_000..6_000;
@@ -29,13 +29,13 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// A bounded label for metrics.
-    pub const fn name(self) -> &'static str {
+    /// How it is counted.
+    pub const fn label(self) -> Rejection {
         match self {
-            Self::Connections => "connections",
-            Self::Address => "address",
-            Self::Memory => "memory",
-            Self::Draining => "draining",
+            Self::Connections => Rejection::Connections,
+            Self::Address => Rejection::ConnectionsPerIp,
+            Self::Memory => Rejection::Memory,
+            Self::Draining => Rejection::Draining,
         }
     }
 
@@ -99,8 +99,15 @@ impl Admission {
             *held += 1;
         }
         let held = self.counts.connections.fetch_add(1, Ordering::Relaxed);
-        let permit = Permit { counts: Arc::clone(&self.counts), address };
-        if held >= self.connections_max { Err(Refusal::Connections) } else { Ok(permit) }
+        let permit = Permit {
+            counts: Arc::clone(&self.counts),
+            address,
+        };
+        if held >= self.connections_max {
+            Err(Refusal::Connections)
+        } else {
+            Ok(permit)
+        }
     }
 
     /// How many places are taken.
@@ -115,7 +122,9 @@ impl Admission {
 
     /// Whether new connections should go elsewhere.
     pub fn is_closed(&self) -> bool {
-        self.draining.load(Ordering::Relaxed) || self.over_memory.load(Ordering::Relaxed) || self.connections() >= self.connections_max
+        self.draining.load(Ordering::Relaxed)
+            || self.over_memory.load(Ordering::Relaxed)
+            || self.connections() >= self.connections_max
     }
 
     /// No connection is admitted from here on.
@@ -127,9 +136,11 @@ impl Admission {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.counts.connections.fetch_sub(1, Ordering::Relaxed);
-        self.counts.addresses.remove_if_mut(&self.address, |_, held| {
-            *held = held.saturating_sub(1);
-            *held == 0
-        });
+        self.counts
+            .addresses
+            .remove_if_mut(&self.address, |_, held| {
+                *held = held.saturating_sub(1);
+                *held == 0
+            });
     }
 }

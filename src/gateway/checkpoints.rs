@@ -28,12 +28,16 @@ pub struct Checkpoints {
 impl Checkpoints {
     /// The session is to be written in the next round.
     pub fn note(&self, connection: &Arc<Connection>) {
-        self.pending.lock().entry(connection.id).or_insert_with(|| Arc::clone(connection));
+        self.pending
+            .lock()
+            .entry(connection.id)
+            .or_insert_with(|| Arc::clone(connection));
     }
 
     /// Notes a session whose subscriptions changed.
     pub fn note_changed(&self, connection: &Arc<Connection>) {
-        if connection.with_session(|session| session.unwritten()) == Some(Unwritten::Subscriptions) {
+        if connection.with_session(|session| session.unwritten()) == Some(Unwritten::Subscriptions)
+        {
             self.note(connection);
         }
     }
@@ -41,7 +45,10 @@ impl Checkpoints {
     /// Notes a session with anything unwritten: called once a heartbeat, which is how often
     /// floors are worth a write.
     pub fn note_floors(&self, connection: &Arc<Connection>) {
-        if connection.with_session(|session| session.unwritten()).is_some_and(|unwritten| unwritten > Unwritten::None) {
+        if connection
+            .with_session(|session| session.unwritten())
+            .is_some_and(|unwritten| unwritten > Unwritten::None)
+        {
             self.note(connection);
         }
     }
@@ -96,7 +103,9 @@ async fn round(gateway: &Gateway) {
     for (connection, result) in writers.iter().zip(gateway.store.write(writes).await) {
         match result {
             Ok(()) => {}
-            Err(StoreError::Fenced { attempt }) => connection.close(CloseCode::Replaced, None, Some(attempt)),
+            Err(StoreError::Fenced { attempt }) => {
+                connection.close(CloseCode::Replaced, None, Some(attempt))
+            }
             Err(StoreError::Unavailable) => {
                 connection.with_session(crate::session::Session::write_failed);
                 gateway.checkpoints.note(connection);
@@ -109,7 +118,10 @@ async fn round(gateway: &Gateway) {
 pub fn write_of(gateway: &Gateway, connection: &Connection) -> Option<Write> {
     connection.with_session(|session| Write {
         session: session.id.clone(),
-        checkpoint: Checkpoint { fence: session.fence, body: session.checkpoint() },
+        checkpoint: Checkpoint {
+            fence: session.fence,
+            body: session.checkpoint(),
+        },
         ttl_ms: 2 * gateway.session_ttl_ms(),
     })
 }

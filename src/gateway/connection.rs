@@ -52,11 +52,20 @@ impl Slots {
 
     /// The first slot at or after `from`, going round.
     pub fn next(&self, from: u8) -> Option<u8> {
-        let at_or_after = |from: u8| (usize::from(from) / 64..4).find_map(|word| {
-            let skipped = if word == usize::from(from) / 64 { u64::MAX << (from % 64) } else { u64::MAX };
-            let bits = self.0[word] & skipped;
-            (bits != 0).then(|| u8::try_from(word * 64).unwrap_or(0) + u8::try_from(bits.trailing_zeros()).unwrap_or(0))
-        });
+        let at_or_after = |from: u8| {
+            (usize::from(from) / 64..4).find_map(|word| {
+                let skipped = if word == usize::from(from) / 64 {
+                    u64::MAX << (from % 64)
+                } else {
+                    u64::MAX
+                };
+                let bits = self.0[word] & skipped;
+                (bits != 0).then(|| {
+                    u8::try_from(word * 64).unwrap_or(0)
+                        + u8::try_from(bits.trailing_zeros()).unwrap_or(0)
+                })
+            })
+        };
         at_or_after(from).or_else(|| at_or_after(0))
     }
 }
@@ -104,7 +113,12 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub fn new(id: ConnectionId, encoding: Encoding, gateway: Arc<Gateway>, socket: SocketWriter) -> Self {
+    pub fn new(
+        id: ConnectionId,
+        encoding: Encoding,
+        gateway: Arc<Gateway>,
+        socket: SocketWriter,
+    ) -> Self {
         Self {
             id,
             encoding,
@@ -208,7 +222,14 @@ impl Connection {
         }
         out.closing = Some(code);
         if code != CloseCode::Normal {
-            out.push(self.encoding, &Frame::Bye { code, retry_ms, attempt });
+            out.push(
+                self.encoding,
+                &Frame::Bye {
+                    code,
+                    retry_ms,
+                    attempt,
+                },
+            );
         }
         self.write_last(&mut out, &websocket::close(code.number(), code.name()));
         drop(out);
@@ -228,6 +249,17 @@ impl Connection {
 
     pub(super) fn notify_ended(&self) {
         self.ended.cancel();
+    }
+
+    /// Whether the last message waits for the socket.
+    pub(super) fn has_rest(&self) -> bool {
+        let out = self.lock();
+        out.has_rest() && !out.dead
+    }
+
+    /// Writes more of it.
+    pub(super) fn push_rest(self: &Arc<Self>) {
+        self.write_rest(&mut self.lock());
     }
 
     /// Why this side closes; none while it does not.
@@ -251,6 +283,13 @@ impl Out {
     pub(super) fn push(&mut self, encoding: Encoding, frame: &Frame) {
         frame.encode(encoding, &mut self.lane);
         self.lane.extend_from_slice(encode::separator(encoding));
+    }
+
+    /// The client took nothing for too long: there is no way left to tell it.
+    pub(super) const fn gave_up(&mut self) {
+        if self.closing.is_none() {
+            self.closing = Some(CloseCode::SlowConsumer);
+        }
     }
 
     /// The lane's frames, joined by the separator.

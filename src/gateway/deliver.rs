@@ -4,11 +4,16 @@
 //! when bytes of the frames it passes left for the socket or were copied to the rest. Called by
 //! whoever has publications, replies or a writable socket; never waits, never calls the broker.
 
-use std::{cell::RefCell, io, sync::{Arc, atomic::Ordering}, time::Duration};
+use std::{
+    cell::RefCell,
+    io,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tidewire_protocol::{
     Frame, Position,
-    command::Fallback,
+    command::{Fallback, Mode},
     frame::{GapReason, Recovery},
 };
 
@@ -20,6 +25,7 @@ use crate::{
     channel::{Message, Read},
     clock,
     session::{Phase, Progress, Sub},
+    telemetry::labels::DeliveryMode,
 };
 
 /// Most bytes of one write while the socket takes all; past it coalescing gains nothing more.
@@ -105,7 +111,14 @@ impl Connection {
     }
 
     /// Adds what the ready subscriptions find; answers those that have more.
-    fn fill(self: &Arc<Self>, out: &mut Out, mut ready: Slots, message: &mut Message, moves: &mut Vec<Move>, bytes_max: usize) -> Slots {
+    fn fill(
+        self: &Arc<Self>,
+        out: &mut Out,
+        mut ready: Slots,
+        message: &mut Message,
+        moves: &mut Vec<Move>,
+        bytes_max: usize,
+    ) -> Slots {
         let mut unserved = Slots::default();
         if ready.is_empty() || out.session.is_none() {
             return unserved;
@@ -121,10 +134,16 @@ impl Connection {
             if self.is_early(out, slot) {
                 continue;
             }
-            let Some(sub) = out.session.as_ref().and_then(|session| session.sub(slot)) else { continue };
+            let Some(sub) = out.session.as_ref().and_then(|session| session.sub(slot)) else {
+                continue;
+            };
             let room = (bytes_max - message.len()).min(SUB_BYTES_MAX);
             let (progress, count, end) = read_sub(sub, message, room);
-            moves.push(Move { slot, progress, count });
+            moves.push(Move {
+                slot,
+                progress,
+                count,
+            });
             match end {
                 End::More => unserved.insert(slot),
                 End::Behind => out.behind.insert(slot),
@@ -137,7 +156,13 @@ impl Connection {
 
     /// Whether `hz` says to wait; a timer then marks the subscription when it is due.
     fn is_early(self: &Arc<Self>, out: &mut Out, slot: u8) -> bool {
-        let Some(sub) = out.session.as_mut().and_then(|session| session.sub_mut(slot)) else { return false };
+        let Some(sub) = out
+            .session
+            .as_mut()
+            .and_then(|session| session.sub_mut(slot))
+        else {
+            return false;
+        };
         if sub.wishes.hz.is_none() || sub.progress.phase != Phase::Live {
             return false;
         }
@@ -151,7 +176,10 @@ impl Connection {
             self.gateway.tasks.spawn(async move {
                 tokio::time::sleep(Duration::from_millis(wait_ms)).await;
                 let mut out = connection.lock();
-                if let Some(sub) = out.session.as_mut().and_then(|session| session.sub_mut(slot))
+                if let Some(sub) = out
+                    .session
+                    .as_mut()
+                    .and_then(|session| session.sub_mut(slot))
                     && sub.number == number
                 {
                     sub.armed = false;
@@ -165,7 +193,12 @@ impl Connection {
 
     /// Seals and writes a message; moves cursors, and empties the lane if it is in it, when
     /// anything left.
-    pub(super) fn write(self: &Arc<Self>, out: &mut Out, message: Message, moves: &[Move]) -> Written {
+    pub(super) fn write(
+        self: &Arc<Self>,
+        out: &mut Out,
+        message: Message,
+        moves: &[Move],
+    ) -> Written {
         if message.is_empty() {
             self.commit(out, moves);
             SCRATCH.replace(message.into_bytes());
@@ -211,14 +244,18 @@ impl Connection {
     }
 
     fn commit(&self, out: &mut Out, moves: &[Move]) {
-        let Some(session) = &mut out.session else { return };
+        let Some(session) = &mut out.session else {
+            return;
+        };
         let now_ms = if moves.is_empty() { 0 } else { clock::now_ms() };
         for step in moves {
-            let Some(sub) = session.sub_mut(step.slot) else { continue };
+            let Some(sub) = session.sub_mut(step.slot) else {
+                continue;
+            };
             if step.count > 0 {
                 sub.channel.touch(now_ms);
                 let passed = step.progress.cursor.saturating_sub(sub.progress.cursor);
-                self.gateway.metrics.delivered(sub.channel.namespace(), sub.wishes.mode, step.count, passed);
+                count_delivery(sub, step.count, passed);
                 if let Some(hz) = sub.wishes.hz {
                     sub.due_ms = now_ms + 1000 / u64::from(hz.max(1));
                 }
@@ -228,7 +265,7 @@ impl Connection {
     }
 
     /// Writes the rest of an earlier message. False: the socket is full, or gone.
-    fn write_rest(self: &Arc<Self>, out: &mut Out) -> bool {
+    pub(super) fn write_rest(self: &Arc<Self>, out: &mut Out) -> bool {
         while out.has_rest() {
             match self.socket.try_write(&out.rest[out.rest_at..]) {
                 Ok(count) => {
@@ -269,14 +306,19 @@ impl Connection {
         let connection = Arc::clone(self);
         self.gateway.tasks.spawn(async move {
             connection.drain().await;
-            connection.gateway.metrics.stalled_connections.decrement(1.0);
+            connection
+                .gateway
+                .metrics
+                .stalled_connections
+                .decrement(1.0);
         });
     }
 
     /// Writes whenever the socket takes bytes, until it takes them all at once.
     async fn drain(self: &Arc<Self>) {
         loop {
-            let stalled_ms = clock::now_ms().saturating_sub(self.accepted_ms.load(Ordering::Relaxed));
+            let stalled_ms =
+                clock::now_ms().saturating_sub(self.accepted_ms.load(Ordering::Relaxed));
             let left = Duration::from_millis(STALL_MS_MAX.saturating_sub(stalled_ms));
             let writable = tokio::select! {
                 writable = tokio::time::timeout(left, self.socket.writable()) => matches!(writable, Ok(Ok(()))),
@@ -284,6 +326,9 @@ impl Connection {
             };
             let mut out = self.lock();
             if !writable || out.dead {
+                if self.accepted_ms.load(Ordering::Relaxed) + STALL_MS_MAX <= clock::now_ms() {
+                    out.gave_up();
+                }
                 out.dead = true;
                 drop(out);
                 self.notify_ended();
@@ -296,6 +341,19 @@ impl Connection {
                 self.load_if_behind(&mut out);
                 return;
             }
+        }
+    }
+}
+
+fn count_delivery(sub: &Sub, count: u64, passed: u64) {
+    let Some(counts) = sub.channel.counts() else {
+        return;
+    };
+    match sub.wishes.mode {
+        Mode::Every => counts.deliveries.add(DeliveryMode::Every, count),
+        Mode::Latest => {
+            counts.deliveries.add(DeliveryMode::Latest, count);
+            counts.conflated.increment(passed.saturating_sub(count));
         }
     }
 }
@@ -321,8 +379,18 @@ fn read_sub(sub: &Sub, message: &mut Message, bytes_max: usize) -> (Progress, u6
         if matches!(progress.phase, Phase::Snapshot { .. }) {
             return (progress, total, End::Behind);
         }
-        match sub.channel.read(sub.wishes.mode, progress.life, progress.cursor, message, bytes_max) {
-            Read::Copied { cursor, count, at_head } => {
+        match sub.channel.read(
+            sub.wishes.mode,
+            progress.life,
+            progress.cursor,
+            message,
+            bytes_max,
+        ) {
+            Read::Copied {
+                cursor,
+                count,
+                at_head,
+            } => {
                 total += count;
                 advance(&mut progress, cursor, count);
                 if at_head {
@@ -338,7 +406,9 @@ fn read_sub(sub: &Sub, message: &mut Message, bytes_max: usize) -> (Progress, u6
             Read::Full => return (progress, total, End::More),
             Read::Behind => return (progress, total, End::Behind),
             Read::Gap { to, reason } => gap(sub, &mut progress, to, reason, message),
-            Read::NewLife { life, position } => new_life(sub, &mut progress, life, position, message),
+            Read::NewLife { life, position } => {
+                new_life(sub, &mut progress, life, position, message)
+            }
         }
     }
     (progress, total, End::More)
@@ -355,13 +425,28 @@ pub(super) fn advance(progress: &mut Progress, cursor: u64, count: u64) {
 fn caught_up(sub: &Sub, progress: &mut Progress, message: &mut Message) {
     if progress.phase == Phase::Replay {
         progress.phase = Phase::Live;
-        message.push(&Frame::Live { channel: sub.channel.name().clone(), offset: progress.cursor, replayed: progress.replayed });
+        message.push(&Frame::Live {
+            channel: sub.channel.name().clone(),
+            offset: progress.cursor,
+            replayed: progress.replayed,
+        });
     }
 }
 
 /// Tells that publications up to `to` are gone, and what was joined to the position follows.
-pub(super) fn gap(sub: &Sub, progress: &mut Progress, to: u64, reason: GapReason, message: &mut Message) {
-    message.push(&Frame::Gap { channel: sub.channel.name().clone(), from: progress.cursor + 1, to, reason });
+pub(super) fn gap(
+    sub: &Sub,
+    progress: &mut Progress,
+    to: u64,
+    reason: GapReason,
+    message: &mut Message,
+) {
+    message.push(&Frame::Gap {
+        channel: sub.channel.name().clone(),
+        from: progress.cursor + 1,
+        to,
+        reason,
+    });
     progress.cursor = to;
     if sub.wishes.fallback == Fallback::State {
         progress.phase = Phase::Snapshot { from: 1 };
@@ -369,8 +454,28 @@ pub(super) fn gap(sub: &Sub, progress: &mut Progress, to: u64, reason: GapReason
 }
 
 /// Tells that the log began another life, and starts over from its head.
-pub(super) fn new_life(sub: &Sub, progress: &mut Progress, life: u32, position: Position, message: &mut Message) {
-    let phase = if sub.wishes.fallback == Fallback::State { Phase::Snapshot { from: 1 } } else { Phase::Replay };
-    *progress = Progress { life, cursor: position.offset, phase, replayed: 0 };
-    message.push(&Frame::Subscribed { i: None, channel: sub.channel.name().clone(), position, recovery: Recovery::Reset });
+pub(super) fn new_life(
+    sub: &Sub,
+    progress: &mut Progress,
+    life: u32,
+    position: Position,
+    message: &mut Message,
+) {
+    let phase = if sub.wishes.fallback == Fallback::State {
+        Phase::Snapshot { from: 1 }
+    } else {
+        Phase::Replay
+    };
+    *progress = Progress {
+        life,
+        cursor: position.offset,
+        phase,
+        replayed: 0,
+    };
+    message.push(&Frame::Subscribed {
+        i: None,
+        channel: sub.channel.name().clone(),
+        position,
+        recovery: Recovery::Reset,
+    });
 }

@@ -19,6 +19,7 @@ use crate::{
     clock, random,
     session::{Session, Stored, StoredSub, decode_checkpoint},
     store::{Fence, SessionId, StoreError},
+    telemetry::labels::{ClaimOutcome, Rejection, ResumeOutcome},
 };
 
 /// Heartbeats a client may ask for, in seconds: a proxy's idle limit, a phone's battery.
@@ -47,13 +48,19 @@ struct Claimed {
 /// Opens a connection. None: it was refused, and told so.
 pub async fn open(connection: &Arc<Connection>, hello: Hello) -> Option<Opened> {
     let gateway = Arc::clone(&connection.gateway);
-    let identity = match gateway.authenticator.identify(hello.token.as_deref(), clock::now_ms()).await {
+    let identity = match gateway
+        .authenticator
+        .identify(hello.token.as_deref(), clock::now_ms())
+        .await
+    {
         Ok(identity) => identity,
         Err(error) => {
             tracing::debug!(connection_id = connection.id, %error, "a token was refused");
-            gateway.metrics.rejected("token");
+            gateway.metrics.rejected.count(Rejection::of(error.code()));
             match error.code() {
-                ErrorCode::Unavailable => connection.close(CloseCode::Overloaded, Some(RETRY_MS), None),
+                ErrorCode::Unavailable => {
+                    connection.close(CloseCode::Overloaded, Some(RETRY_MS), None)
+                }
                 _unauthenticated => connection.close(CloseCode::Unauthenticated, None, None),
             }
             return None;
@@ -62,6 +69,7 @@ pub async fn open(connection: &Arc<Connection>, hello: Hello) -> Option<Opened> 
     let claimed = match claim(connection, hello.session.as_ref(), &identity).await {
         Ok(claimed) => claimed,
         Err(StoreError::Fenced { attempt }) => {
+            gateway.metrics.resumes.count(ResumeOutcome::Fenced);
             connection.close(CloseCode::Replaced, None, Some(attempt));
             return None;
         }
@@ -71,19 +79,30 @@ pub async fn open(connection: &Arc<Connection>, hello: Hello) -> Option<Opened> 
         }
     };
     let opened = Opened {
-        heartbeat_ms: 1000 * hello.heartbeat.map_or(HEARTBEAT_SECONDS_DEFAULT, |wish| wish.clamp(*HEARTBEAT_SECONDS.start(), *HEARTBEAT_SECONDS.end())),
+        heartbeat_ms: 1000
+            * hello.heartbeat.map_or(HEARTBEAT_SECONDS_DEFAULT, |wish| {
+                wish.clamp(*HEARTBEAT_SECONDS.start(), *HEARTBEAT_SECONDS.end())
+            }),
         token_ms: identity.expires_ms,
     };
     let server_side = identity.subs.clone();
     let (session, resumed) = (claimed.id.clone(), claimed.stored.is_some());
     welcome(connection, &claimed, identity, &opened);
     gateway.register(&session, connection);
-    gateway.metrics.resumed(hello.session.is_some(), resumed);
+    if hello.session.is_some() {
+        gateway.metrics.resumes.count(if resumed {
+            ResumeOutcome::Resumed
+        } else {
+            ResumeOutcome::Unknown
+        });
+    }
     tracing::debug!(connection_id = connection.id, session_id = %session.0, resumed, "a session is open");
     let stored = claimed.stored.unwrap_or_default();
     let (wanted, dropped) = wanted(hello.subs, stored.subs, server_side);
     for sub in dropped {
-        gateway.presence.leave_now(&sub).await;
+        if let Some(member) = &sub.member {
+            gateway.presence.leave(&sub.channel, member).await;
+        }
     }
     subscribe(connection, wanted).await;
     gateway.checkpoints.note(connection);
@@ -95,7 +114,9 @@ fn welcome(connection: &Arc<Connection>, claimed: &Claimed, identity: Identity, 
     let limits = &gateway.config.limits;
     let frame = Frame::Welcome(Box::new(Welcome {
         session: claimed.id.0.to_string(),
-        key: gateway.session_keys.sign(&claimed.id.0, identity.user.as_ref()),
+        key: gateway
+            .session_keys
+            .sign(&claimed.id.0, identity.user.as_ref()),
         ttl_ms: gateway.session_ttl_ms(),
         resumed: claimed.stored.is_some(),
         user: identity.user.clone(),
@@ -109,41 +130,75 @@ fn welcome(connection: &Arc<Connection>, claimed: &Claimed, identity: Identity, 
         expires: identity.expires_ms,
         node: gateway.node.to_string(),
     }));
-    connection.set_session(Box::new(Session::new(claimed.id.clone(), claimed.fence, identity)));
+    connection.set_session(Box::new(Session::new(
+        claimed.id.clone(),
+        claimed.fence,
+        identity,
+    )));
     connection.send(&[frame]);
 }
 
 /// Takes the session over that the client names, or begins one. A key that is not this user's
 /// names no session.
-async fn claim(connection: &Arc<Connection>, resume: Option<&ResumeKey>, identity: &Identity) -> Result<Claimed, StoreError> {
+async fn claim(
+    connection: &Arc<Connection>,
+    resume: Option<&ResumeKey>,
+    identity: &Identity,
+) -> Result<Claimed, StoreError> {
     let gateway = &connection.gateway;
     let ttl_ms = 2 * gateway.session_ttl_ms();
     if let Some(resume) = resume
         && resume.attempt <= INTEGER_MAX
-        && gateway.session_keys.verify(&resume.id, identity.user.as_ref(), &resume.key)
+        && gateway
+            .session_keys
+            .verify(&resume.id, identity.user.as_ref(), &resume.key)
     {
         let id = SessionId(Arc::from(&*resume.id));
-        let fence = Fence { attempt: resume.attempt, nonce: random::bits() };
+        let fence = Fence {
+            attempt: resume.attempt,
+            nonce: random::bits(),
+        };
         let previous = gateway.write_down_for(&id, fence).await;
         let claimed = gateway.store.claim(&id, fence, ttl_ms).await;
-        gateway.metrics.claimed(&claimed);
+        gateway.metrics.store_claims.count(match &claimed {
+            Ok(_) => ClaimOutcome::Granted,
+            Err(StoreError::Fenced { .. }) => ClaimOutcome::Fenced,
+            Err(StoreError::Unavailable) => ClaimOutcome::Unavailable,
+        });
         if let Some(body) = claimed? {
             if let Some(previous) = previous {
                 previous.close(CloseCode::Replaced, None, Some(fence.attempt));
             }
             let stored = decode_checkpoint(&body).unwrap_or_default();
-            return Ok(Claimed { id, fence, stored: Some(stored) });
+            return Ok(Claimed {
+                id,
+                fence,
+                stored: Some(stored),
+            });
         }
     }
     let id = SessionId(Arc::from(random::id()));
-    let fence = Fence { attempt: clock::now_ms().max(resume.map_or(0, |resume| resume.attempt)).min(INTEGER_MAX), nonce: random::bits() };
+    let fence = Fence {
+        attempt: clock::now_ms()
+            .max(resume.map_or(0, |resume| resume.attempt))
+            .min(INTEGER_MAX),
+        nonce: random::bits(),
+    };
     gateway.write_first(&id, fence).await?;
-    Ok(Claimed { id, fence, stored: None })
+    Ok(Claimed {
+        id,
+        fence,
+        stored: None,
+    })
 }
 
 /// What the session is to be subscribed to: the client's list, else the checkpoint's, and the
 /// channels of its token; and what of the checkpoint is dropped.
-fn wanted(listed: Option<Vec<Sub>>, mut stored: Vec<StoredSub>, server_side: Vec<ChannelName>) -> (Vec<Wanted>, Vec<StoredSub>) {
+fn wanted(
+    listed: Option<Vec<Sub>>,
+    mut stored: Vec<StoredSub>,
+    server_side: Vec<ChannelName>,
+) -> (Vec<Wanted>, Vec<StoredSub>) {
     let mut wanted = Vec::new();
     let by_client = listed.is_some();
     for sub in listed.unwrap_or_default() {
@@ -157,9 +212,26 @@ fn wanted(listed: Option<Vec<Sub>>, mut stored: Vec<StoredSub>, server_side: Vec
         if wanted.iter().any(|held| held.sub.channel == channel) {
             continue;
         }
-        let held = stored.iter().position(|held| held.channel == channel).map(|at| stored.swap_remove(at));
-        let fresh = Sub { i: None, channel, position: None, fallback: Fallback::Now, mode: Mode::Every, hz: None, me: None };
-        wanted.push(held.map_or(Wanted { sub: fresh, member: None }, from_checkpoint));
+        let held = stored
+            .iter()
+            .position(|held| held.channel == channel)
+            .map(|at| stored.swap_remove(at));
+        let fresh = Sub {
+            i: None,
+            channel,
+            position: None,
+            fallback: Fallback::Now,
+            mode: Mode::Every,
+            hz: None,
+            me: None,
+        };
+        wanted.push(held.map_or(
+            Wanted {
+                sub: fresh,
+                member: None,
+            },
+            from_checkpoint,
+        ));
     }
     (wanted, stored)
 }

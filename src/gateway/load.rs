@@ -26,7 +26,10 @@ use crate::{
 /// Most bytes of history in one write: half of a turn, so that live subscriptions get theirs.
 const HISTORY_BYTES_MAX: usize = 32 * 1024;
 /// Bounds of one page of state on the wire.
-const STATE_LIMIT: PageLimit = PageLimit { items: 256, bytes: 32 * 1024 };
+const STATE_LIMIT: PageLimit = PageLimit {
+    items: 256,
+    bytes: 32 * 1024,
+};
 /// Wait before a broker that did not answer is asked again.
 const RETRY: Duration = Duration::from_millis(250);
 
@@ -52,7 +55,9 @@ impl Connection {
         }
         out.loading = true;
         let connection = Arc::clone(self);
-        self.gateway.tasks.spawn(async move { connection.load().await });
+        self.gateway
+            .tasks
+            .spawn(async move { connection.load().await });
     }
 
     async fn load(self: Arc<Self>) {
@@ -77,11 +82,19 @@ impl Connection {
             if out.blocked || out.dead {
                 break None;
             }
-            let Some(slot) = out.behind.next(out.turn) else { break None };
+            let Some(slot) = out.behind.next(out.turn) else {
+                break None;
+            };
             out.behind.remove(slot);
             out.turn = slot.wrapping_add(1);
             if let Some(sub) = out.session.as_ref().and_then(|session| session.sub(slot)) {
-                break Some(Job { slot, number: sub.number, channel: Arc::clone(&sub.channel), mode: sub.wishes.mode, progress: sub.progress });
+                break Some(Job {
+                    slot,
+                    number: sub.number,
+                    channel: Arc::clone(&sub.channel),
+                    mode: sub.wishes.mode,
+                    progress: sub.progress,
+                });
             }
         };
         out.loading = job.is_some();
@@ -92,16 +105,29 @@ impl Connection {
         let feed = &self.gateway.feed;
         let name = job.channel.name();
         match (job.progress.phase, job.mode) {
-            (Phase::Snapshot { from }, _) => Ok(Loaded::State(feed.state(name, from, false, STATE_LIMIT).await?)),
-            (Phase::Replay | Phase::Live, Mode::Every) => Ok(Loaded::History(feed.page(&job.channel, job.progress.cursor).await?)),
-            (Phase::Replay | Phase::Live, Mode::Latest) => Ok(Loaded::State(feed.state(name, job.progress.cursor + 1, true, STATE_LIMIT).await?)),
+            (Phase::Snapshot { from }, _) => Ok(Loaded::State(
+                feed.state(name, from, false, STATE_LIMIT).await?,
+            )),
+            (Phase::Replay | Phase::Live, Mode::Every) => Ok(Loaded::History(
+                feed.page(&job.channel, job.progress.cursor).await?,
+            )),
+            (Phase::Replay | Phase::Live, Mode::Latest) => Ok(Loaded::State(
+                feed.state(name, job.progress.cursor + 1, true, STATE_LIMIT)
+                    .await?,
+            )),
         }
     }
 
     /// Writes what was read, if the subscription still waits for it.
     fn apply(self: &Arc<Self>, job: &Job, loaded: &Loaded) {
         let mut out = self.lock();
-        let Some(sub) = out.session.as_ref().and_then(|session| session.sub(job.slot)) else { return };
+        let Some(sub) = out
+            .session
+            .as_ref()
+            .and_then(|session| session.sub(job.slot))
+        else {
+            return;
+        };
         if sub.number != job.number || sub.progress != job.progress {
             // Somebody else moved it; a pull finds what it needs.
             self.mark_ready(job.slot);
@@ -117,13 +143,22 @@ impl Connection {
         if !lane.is_empty() {
             message.push_encoded(lane);
         }
-        let Some(sub) = out.session.as_ref().and_then(|session| session.sub(job.slot)) else { return };
+        let Some(sub) = out
+            .session
+            .as_ref()
+            .and_then(|session| session.sub(job.slot))
+        else {
+            return;
+        };
         let (progress, count) = match loaded {
             Loaded::History(page) => from_history(sub, page, &mut message),
             Loaded::State(page) => from_state(sub, page, &mut message),
         };
-        let step = Move { slot: job.slot, progress, count };
-        self.gateway.metrics.replayed_publications.increment(count);
+        let step = Move {
+            slot: job.slot,
+            progress,
+            count,
+        };
         if self.write(&mut out, message, &[step]) == Written::Nothing {
             out.behind.insert(job.slot);
         } else {
@@ -149,7 +184,9 @@ fn from_history(sub: &Sub, page: &Page, message: &mut Message) -> (Progress, u64
         return (progress, 0);
     }
     let frames = page.frames(sub.channel.name(), message.encoding());
-    let Some(run) = frames.run(progress.cursor, HISTORY_BYTES_MAX) else { return (progress, 0) };
+    let Some(run) = frames.run(progress.cursor, HISTORY_BYTES_MAX) else {
+        return (progress, 0);
+    };
     let count = run.last - progress.cursor;
     message.push_encoded(run.bytes);
     advance(&mut progress, run.last, count);
@@ -173,28 +210,66 @@ fn from_state(sub: &Sub, page: &StatePage, message: &mut Message) -> (Progress, 
     }
 }
 
-fn snapshot(sub: &Sub, page: &StatePage, progress: &mut Progress, message: &mut Message) -> (Progress, u64) {
-    let items: Vec<StateItem> = page.items.iter().filter(|item| item.publication.offset <= progress.cursor).cloned().collect();
+fn snapshot(
+    sub: &Sub,
+    page: &StatePage,
+    progress: &mut Progress,
+    message: &mut Message,
+) -> (Progress, u64) {
+    let items: Vec<StateItem> = page
+        .items
+        .iter()
+        .filter(|item| item.publication.offset <= progress.cursor)
+        .cloned()
+        .collect();
     let more = page.more && items.len() == page.items.len();
     let next = items.last().map_or(1, |item| item.publication.offset + 1);
-    message.push(&Frame::State { channel: sub.channel.name().clone(), items, more });
-    progress.phase = if more { Phase::Snapshot { from: next } } else { Phase::Replay };
+    message.push(&Frame::State {
+        channel: sub.channel.name().clone(),
+        items,
+        more,
+    });
+    progress.phase = if more {
+        Phase::Snapshot { from: next }
+    } else {
+        Phase::Replay
+    };
     (*progress, 0)
 }
 
-fn catch_up(sub: &Sub, page: &StatePage, progress: &mut Progress, message: &mut Message) -> (Progress, u64) {
+fn catch_up(
+    sub: &Sub,
+    page: &StatePage,
+    progress: &mut Progress,
+    message: &mut Message,
+) -> (Progress, u64) {
     if progress.cursor < page.head.state_floor {
         // A tombstone above the cursor was dropped: the reader starts over with what there is.
-        new_life(sub, progress, progress.life, page.head.position.clone(), message);
+        new_life(
+            sub,
+            progress,
+            progress.life,
+            page.head.position.clone(),
+            message,
+        );
         progress.phase = Phase::Snapshot { from: 1 };
         return (*progress, 0);
     }
     let mut count = 0;
     for item in &page.items {
-        message.push(&Frame::Msg { channel: sub.channel.name().clone(), publication: Arc::clone(&item.publication) });
+        message.push(&Frame::Msg {
+            channel: sub.channel.name().clone(),
+            publication: Arc::clone(&item.publication),
+        });
         count += 1;
     }
-    let reached = if page.more { page.items.last().map_or(progress.cursor, |item| item.publication.offset) } else { page.head.position.offset };
+    let reached = if page.more {
+        page.items
+            .last()
+            .map_or(progress.cursor, |item| item.publication.offset)
+    } else {
+        page.head.position.offset
+    };
     advance(progress, reached.max(progress.cursor), count);
     (*progress, count)
 }

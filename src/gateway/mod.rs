@@ -34,7 +34,7 @@ pub use self::{
     admission::{Admission, Refusal},
     connection::Connection,
     socket::prepare,
-    upgrade::{ClientStream, connect},
+    upgrade::{ClientAddress, connect},
 };
 use self::{checkpoints::Checkpoints, connection::ConnectionId};
 use crate::{
@@ -45,7 +45,7 @@ use crate::{
     random,
     store::{Checkpoint, CheckpointStore, Fence, SessionId, StoreError, Write},
     tasks::Tasks,
-    telemetry::metrics::Metrics,
+    telemetry::{labels::PublicationSource, metrics::Metrics},
 };
 
 /// Clients of a node that leaves come back within this, each at its own moment.
@@ -88,13 +88,21 @@ impl std::ops::Deref for Gateway {
 impl Gateway {
     pub fn new(parts: Parts) -> Arc<Self> {
         let admission = Admission::new(&parts.config.limits);
-        Arc::new(Self { parts, admission, checkpoints: Checkpoints::default(), sessions: DashMap::new(), last_id: AtomicU64::new(0) })
+        Arc::new(Self {
+            parts,
+            admission,
+            checkpoints: Checkpoints::default(),
+            sessions: DashMap::new(),
+            last_id: AtomicU64::new(0),
+        })
     }
 
     /// Starts what runs beside the connections.
     pub fn start(self: &Arc<Self>) {
-        self.tasks.spawn_until_stop(checkpoints::run(Arc::clone(self)));
-        self.tasks.spawn_until_stop(checkpoints::extend(Arc::clone(self)));
+        self.tasks
+            .spawn_until_stop(checkpoints::run(Arc::clone(self)));
+        self.tasks
+            .spawn_until_stop(checkpoints::extend(Arc::clone(self)));
     }
 
     /// How many sessions have a connection here.
@@ -104,17 +112,29 @@ impl Gateway {
 
     /// The connection a session lives on.
     pub fn connection_of(&self, session: &SessionId) -> Option<Arc<Connection>> {
-        self.sessions.get(session).map(|connection| Arc::clone(&connection))
+        self.sessions
+            .get(session)
+            .map(|connection| Arc::clone(&connection))
     }
 
     /// Every connection of a user.
     pub fn connections_of_user(&self, user: &Name) -> Vec<Arc<Connection>> {
-        let of_user = |connection: &Arc<Connection>| connection.with_session(|session| session.identity.user.as_ref() == Some(user)) == Some(true);
-        self.sessions.iter().filter(|entry| of_user(entry.value())).map(|entry| Arc::clone(entry.value())).collect()
+        let of_user = |connection: &Arc<Connection>| {
+            connection.with_session(|session| session.identity.user.as_ref() == Some(user))
+                == Some(true)
+        };
+        self.sessions
+            .iter()
+            .filter(|entry| of_user(entry.value()))
+            .map(|entry| Arc::clone(entry.value()))
+            .collect()
     }
 
     fn session_ids(&self) -> Vec<SessionId> {
-        self.sessions.iter().map(|entry| entry.key().clone()).collect()
+        self.sessions
+            .iter()
+            .map(|entry| entry.key().clone())
+            .collect()
     }
 
     fn session_ttl_ms(&self) -> u64 {
@@ -127,7 +147,9 @@ impl Gateway {
 
     /// A session opened on this connection; an older connection that still has it makes way.
     fn register(&self, session: &SessionId, connection: &Arc<Connection>) {
-        let previous = self.sessions.insert(session.clone(), Arc::clone(connection));
+        let previous = self
+            .sessions
+            .insert(session.clone(), Arc::clone(connection));
         self.metrics.sessions.set(self.sessions.len() as f64);
         if let Some(previous) = previous.filter(|previous| previous.id != connection.id) {
             let attempt = connection.with_session(|session| session.fence.attempt);
@@ -141,7 +163,13 @@ impl Gateway {
         let owner = self.connection_of(session)?;
         let older = owner.with_session(|held| held.fence.attempt < fence.attempt)?;
         if older && let Some(write) = checkpoints::write_of(self, &owner) {
-            for refused in self.store.write(vec![write]).await.into_iter().filter_map(Result::err) {
+            for refused in self
+                .store
+                .write(vec![write])
+                .await
+                .into_iter()
+                .filter_map(Result::err)
+            {
                 tracing::debug!(error = %refused, "the owner of a session could not write it down");
             }
         }
@@ -150,17 +178,31 @@ impl Gateway {
 
     /// Stores a session that begins, so that a killed node loses none it welcomed.
     async fn write_first(&self, session: &SessionId, fence: Fence) -> Result<(), StoreError> {
-        let checkpoint = Checkpoint { fence, body: bytes::Bytes::new() };
-        let write = Write { session: session.clone(), checkpoint, ttl_ms: 2 * self.session_ttl_ms() };
-        self.store.write(vec![write]).await.pop().unwrap_or(Err(StoreError::Unavailable))
+        let checkpoint = Checkpoint {
+            fence,
+            body: bytes::Bytes::new(),
+        };
+        let write = Write {
+            session: session.clone(),
+            checkpoint,
+            ttl_ms: 2 * self.session_ttl_ms(),
+        };
+        self.store
+            .write(vec![write])
+            .await
+            .pop()
+            .unwrap_or(Err(StoreError::Unavailable))
     }
 
     /// The connection ended: its session goes into the store and its members wait out their
     /// grace. A session that was taken over is left to its new owner.
     async fn end(&self, connection: &Arc<Connection>) {
         let write = checkpoints::write_of(self, connection);
-        let Some(mut session) = connection.take_session() else { return };
-        self.sessions.remove_if(&session.id, |_, held| held.id == connection.id);
+        let Some(mut session) = connection.take_session() else {
+            return;
+        };
+        self.sessions
+            .remove_if(&session.id, |_, held| held.id == connection.id);
         self.metrics.sessions.set(self.sessions.len() as f64);
         let members = subscribe::detach(connection, &mut session);
         let mut fenced = false;
@@ -168,15 +210,22 @@ impl Gateway {
             fenced |= matches!(result, Err(StoreError::Fenced { .. }));
         }
         if !fenced {
-            let ended = members.into_iter().map(|(channel, member)| Ended { channel, member }).collect();
-            self.presence.leave_later(session.id.clone(), session.fence, ended);
+            let ended = members
+                .into_iter()
+                .map(|(channel, member)| Ended { channel, member })
+                .collect();
+            self.presence
+                .leave_later(session.id.clone(), session.fence, ended);
         }
     }
 
     /// The client left: nothing of its session stays.
     async fn forget(&self, connection: &Arc<Connection>) {
-        let Some(mut session) = connection.take_session() else { return };
-        self.sessions.remove_if(&session.id, |_, held| held.id == connection.id);
+        let Some(mut session) = connection.take_session() else {
+            return;
+        };
+        self.sessions
+            .remove_if(&session.id, |_, held| held.id == connection.id);
         self.metrics.sessions.set(self.sessions.len() as f64);
         for (channel, member) in subscribe::detach(connection, &mut session) {
             self.presence.leave(&channel, &member).await;
@@ -188,7 +237,9 @@ impl Gateway {
 
     /// Ends a session by an operator's wish.
     pub async fn disconnect(&self, session: &SessionId) -> bool {
-        let Some(connection) = self.connection_of(session) else { return false };
+        let Some(connection) = self.connection_of(session) else {
+            return false;
+        };
         self.forget(&connection).await;
         connection.close(CloseCode::Forbidden, None, None);
         true
@@ -196,17 +247,27 @@ impl Gateway {
 
     /// The node leaves: sessions are written down and clients sent to come back.
     pub async fn leave(&self) {
-        let connections: Vec<_> = self.sessions.iter().map(|entry| Arc::clone(entry.value())).collect();
+        let connections: Vec<_> = self
+            .sessions
+            .iter()
+            .map(|entry| Arc::clone(entry.value()))
+            .collect();
         for connection in connections {
             self.end(&connection).await;
-            connection.close(CloseCode::Draining, Some(random::below(LEAVE_RETRY_MS)), None);
+            connection.close(
+                CloseCode::Draining,
+                Some(random::below(LEAVE_RETRY_MS)),
+                None,
+            );
         }
     }
 
     /// Counts an accepted publication under its namespace.
-    pub fn count_publication(&self, channel: &ChannelName, source: &'static str) {
+    pub fn count_publication(&self, channel: &ChannelName, source: PublicationSource) {
         if let Some(namespace) = self.namespaces.resolve(channel) {
-            self.metrics.published(&namespace.name, source);
+            if let Some(counts) = self.metrics.namespace(namespace) {
+                counts.publications.count(source);
+            }
         }
     }
 }

@@ -15,7 +15,12 @@ use super::{
     socket::SocketReader,
     websocket::{self, Inbox, Incoming, WireError},
 };
-use crate::{clock, session::Bucket};
+use crate::{
+    clock,
+    config::{Namespace, Rate},
+    session::Bucket,
+    telemetry::labels::Rejection,
+};
 
 /// Bytes read at once. The buffer belongs to the thread, not to the connection.
 const READ_BYTES: usize = 64 * 1024;
@@ -23,6 +28,8 @@ const READ_BYTES: usize = 64 * 1024;
 const HELLO_MS_MAX: u64 = 10_000;
 /// A token is served this long past its end: the fresh one may be under way.
 const TOKEN_GRACE_MS: u64 = 30_000;
+/// Commands a page may send at once when it loads: one subscription each at most.
+const PAGE_LOAD: f64 = 256.0;
 /// After our close the client has this long to close its side.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -47,9 +54,14 @@ struct Deadlines {
     heartbeat_ms: u64,
     ping_ms: u64,
     hello_ms: Option<u64>,
-    /// The token's end, and whether the client was told.
-    token_ms: Option<u64>,
-    told: bool,
+    token: Option<TokenLife>,
+}
+
+/// The token's end, Unix ms, and when the client is to be told; none: it was.
+#[derive(Debug, Clone, Copy)]
+struct TokenLife {
+    end_ms: u64,
+    warn_ms: Option<u64>,
 }
 
 /// What a connection may still ask for.
@@ -58,6 +70,8 @@ pub struct Budgets {
     pub commands: Bucket,
     pub subscribes: Bucket,
     pub reads: Bucket,
+    /// Publications, by namespace.
+    publications: Vec<(Arc<str>, Bucket)>,
 }
 
 /// Reads until the connection ends, then puts its session away.
@@ -90,7 +104,12 @@ pub async fn run(connection: Arc<Connection>, mut reader: SocketReader, early: V
 }
 
 /// Serves what came in; false ends the connection.
-async fn serve(connection: &Arc<Connection>, batch: Batch, deadlines: &mut Deadlines, budgets: &mut Budgets) -> bool {
+async fn serve(
+    connection: &Arc<Connection>,
+    batch: Batch,
+    deadlines: &mut Deadlines,
+    budgets: &mut Budgets,
+) -> bool {
     if !batch.pongs.is_empty() {
         connection.send_raw(&batch.pongs);
     }
@@ -125,7 +144,11 @@ async fn serve(connection: &Arc<Connection>, batch: Batch, deadlines: &mut Deadl
         }
     }
     if let Some(code) = batch.refused {
-        connection.gateway.metrics.rejected(code.name());
+        connection
+            .gateway
+            .metrics
+            .rejected
+            .count(Rejection::of_close(code));
         connection.close(code, None, None);
         return false;
     }
@@ -142,19 +165,24 @@ async fn serve(connection: &Arc<Connection>, batch: Batch, deadlines: &mut Deadl
 /// Waits for bytes and decodes what is whole, all on the thread's buffer. Cancel-safe.
 async fn read(connection: &Connection, reader: &mut SocketReader, inbox: &mut Inbox) -> Batch {
     poll_fn(|context| {
-        READ_BUFFER.with_borrow_mut(|buffer| loop {
-            match reader.poll_read(context, buffer) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(count)) if count > 0 => {
-                    let batch = parse(connection, inbox, &mut buffer[..count]);
-                    if batch.is_empty() {
-                        continue;
+        READ_BUFFER.with_borrow_mut(|buffer| {
+            loop {
+                match reader.poll_read(context, buffer) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Ok(count)) if count > 0 => {
+                        let batch = parse(connection, inbox, &mut buffer[..count]);
+                        if batch.is_empty() {
+                            continue;
+                        }
+                        return Poll::Ready(batch);
                     }
-                    return Poll::Ready(batch);
-                }
-                Poll::Ready(Ok(_) | Err(_)) => {
-                    connection.abandon();
-                    return Poll::Ready(Batch { closed: true, ..Batch::default() });
+                    Poll::Ready(Ok(_) | Err(_)) => {
+                        connection.abandon();
+                        return Poll::Ready(Batch {
+                            closed: true,
+                            ..Batch::default()
+                        });
+                    }
                 }
             }
         })
@@ -185,7 +213,7 @@ fn parse(connection: &Connection, inbox: &mut Inbox, bytes: &mut [u8]) -> Batch 
 
 /// Lets the last bytes go out and the client close its side, for a bounded while: a socket closed
 /// with bytes unread is reset, and takes the close frame with it.
-async fn farewell(connection: &Connection, reader: &mut SocketReader) {
+async fn farewell(connection: &Arc<Connection>, reader: &mut SocketReader) {
     let closed = async {
         while connection.has_rest() {
             if connection.socket.writable().await.is_err() {
@@ -199,7 +227,9 @@ async fn farewell(connection: &Connection, reader: &mut SocketReader) {
     };
     if connection.closing().is_some() {
         // Whoever does not close in time is dropped.
-        tokio::time::timeout(LINGER, closed).await.unwrap_or_default();
+        tokio::time::timeout(LINGER, closed)
+            .await
+            .unwrap_or_default();
     }
     connection.abandon();
 }
@@ -212,28 +242,44 @@ impl Batch {
 
 impl Deadlines {
     const fn new(now_ms: u64) -> Self {
-        Self { heard_ms: now_ms, heartbeat_ms: 0, ping_ms: u64::MAX, hello_ms: Some(now_ms + HELLO_MS_MAX), token_ms: None, told: false }
+        Self {
+            heard_ms: now_ms,
+            heartbeat_ms: 0,
+            ping_ms: u64::MAX,
+            hello_ms: Some(now_ms + HELLO_MS_MAX),
+            token: None,
+        }
     }
 
     const fn opened(&mut self, opened: &hello::Opened, now_ms: u64) {
         self.hello_ms = None;
         self.heartbeat_ms = opened.heartbeat_ms;
         self.ping_ms = now_ms + opened.heartbeat_ms;
-        self.token_ms = opened.token_ms;
+        self.token = TokenLife::new(opened.token_ms, now_ms);
     }
 
-    const fn renewed(&mut self, token_ms: Option<u64>) {
+    fn renewed(&mut self, token_ms: Option<u64>) {
         if token_ms.is_some() {
-            self.token_ms = token_ms;
-            self.told = false;
+            self.token = TokenLife::new(token_ms, clock::now_ms());
         }
     }
 
     /// When to look next.
     fn next(&self) -> Instant {
-        let silent_ms = if self.heartbeat_ms > 0 { self.heard_ms + 2 * self.heartbeat_ms } else { u64::MAX };
-        let token_ms = self.token_ms.map_or(u64::MAX, |end| if self.told { end + TOKEN_GRACE_MS } else { warn_ms(end, clock::now_ms()) });
-        let at_ms = self.hello_ms.unwrap_or(u64::MAX).min(self.ping_ms).min(silent_ms).min(token_ms);
+        let silent_ms = if self.heartbeat_ms > 0 {
+            self.heard_ms + 2 * self.heartbeat_ms
+        } else {
+            u64::MAX
+        };
+        let token_ms = self.token.map_or(u64::MAX, |token| {
+            token.warn_ms.unwrap_or(token.end_ms + TOKEN_GRACE_MS)
+        });
+        let at_ms = self
+            .hello_ms
+            .unwrap_or(u64::MAX)
+            .min(self.ping_ms)
+            .min(silent_ms)
+            .min(token_ms);
         Instant::now() + Duration::from_millis(at_ms.saturating_sub(clock::now_ms()).min(3_600_000))
     }
 
@@ -245,18 +291,22 @@ impl Deadlines {
             return false;
         }
         if self.heartbeat_ms > 0 && now_ms >= self.heard_ms + 2 * self.heartbeat_ms {
-            connection.gateway.metrics.rejected("silent");
             connection.abandon();
             return false;
         }
-        if let Some(end) = self.token_ms {
-            if now_ms >= end + TOKEN_GRACE_MS {
+        if let Some(token) = &mut self.token {
+            if now_ms >= token.end_ms + TOKEN_GRACE_MS {
                 connection.close(CloseCode::Unauthenticated, None, None);
                 return false;
             }
-            if !self.told && now_ms >= warn_ms(end, now_ms) {
-                self.told = true;
-                connection.send(&[Frame::Auth { expires: end }]);
+            if token
+                .warn_ms
+                .take_if(|warn_ms| now_ms >= *warn_ms)
+                .is_some()
+            {
+                connection.send(&[Frame::Auth {
+                    expires: token.end_ms,
+                }]);
             }
         }
         if now_ms >= self.ping_ms {
@@ -268,18 +318,48 @@ impl Deadlines {
     }
 }
 
-/// When a client is told that its token ends: a tenth of what is left before, at least 10 s.
-const fn warn_ms(end_ms: u64, _now_ms: u64) -> u64 {
-    end_ms.saturating_sub(30_000)
+impl TokenLife {
+    /// A token seen at `now_ms`: the client is told when nine tenths of what is left are over.
+    const fn new(end_ms: Option<u64>, now_ms: u64) -> Option<Self> {
+        match end_ms {
+            Some(end_ms) => Some(Self {
+                end_ms,
+                warn_ms: Some(end_ms - end_ms.saturating_sub(now_ms) / 10),
+            }),
+            None => None,
+        }
+    }
 }
 
 impl Budgets {
     fn new(limits: &crate::config::Limits, now_ms: u64) -> Self {
-        let commands = limits.commands.per_second();
+        let bucket = |rate: Rate, burst: f64| Bucket::new(rate.per_millisecond(), burst, now_ms);
         Self {
-            commands: Bucket::new(commands, commands.mul_add(10.0, 256.0), now_ms),
-            subscribes: Bucket::new(limits.subscribes.per_second(), 256.0, now_ms),
-            reads: Bucket::new(limits.reads.per_second(), limits.reads.per_second() * 2.0, now_ms),
+            commands: bucket(
+                limits.commands,
+                f64::from(limits.commands.count) + PAGE_LOAD,
+            ),
+            subscribes: bucket(limits.subscribes, PAGE_LOAD),
+            reads: bucket(limits.reads, 2.0 * f64::from(limits.reads.count)),
+            publications: Vec::new(),
         }
+    }
+
+    /// Takes one publication from what a client may send to a namespace.
+    pub fn publication(&mut self, namespace: &Namespace) -> Result<(), u64> {
+        let now_ms = clock::now_ms();
+        if let Some((_, bucket)) = self
+            .publications
+            .iter_mut()
+            .find(|(name, _)| *name == namespace.name)
+        {
+            return bucket.take(now_ms);
+        }
+        let rate = namespace.max_rate;
+        let mut bucket = Bucket::new(rate.per_millisecond(), f64::from(rate.count), now_ms);
+        let taken = bucket.take(now_ms);
+        self.publications
+            .push((Arc::clone(&namespace.name), bucket));
+        taken
     }
 }

@@ -56,7 +56,16 @@ pub struct SocketWriter {
 /// Splits a plain stream.
 pub fn plain(stream: TcpStream) -> (SocketReader, SocketWriter) {
     let (read, write) = stream.into_split();
-    (SocketReader { tcp: read, tls: None }, SocketWriter { tcp: write, tls: None })
+    (
+        SocketReader {
+            tcp: read,
+            tls: None,
+        },
+        SocketWriter {
+            tcp: write,
+            tls: None,
+        },
+    )
 }
 
 /// Splits a TLS stream whose handshake is done.
@@ -65,7 +74,16 @@ pub fn tls(stream: TlsStream<TcpStream>) -> (SocketReader, SocketWriter) {
     connection.set_buffer_limit(Some(TLS_BUFFER_BYTES_MAX));
     let (read, write) = stream.into_split();
     let shared = Arc::new(Mutex::new(connection));
-    (SocketReader { tcp: read, tls: Some(Arc::clone(&shared)) }, SocketWriter { tcp: write, tls: Some(shared) })
+    (
+        SocketReader {
+            tcp: read,
+            tls: Some(Arc::clone(&shared)),
+        },
+        SocketWriter {
+            tcp: write,
+            tls: Some(shared),
+        },
+    )
 }
 
 impl SocketReader {
@@ -73,8 +91,14 @@ impl SocketReader {
     ///
     /// # Errors
     /// The socket broke, or the TLS stream did.
-    pub fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        let Some(tls) = &self.tls else { return poll_tcp(&mut self.tcp, context, buffer) };
+    pub fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let Some(tls) = &self.tls else {
+            return poll_tcp(&mut self.tcp, context, buffer);
+        };
         loop {
             match tls.lock().reader().read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -90,7 +114,11 @@ impl SocketReader {
     }
 }
 
-fn poll_tcp(tcp: &mut OwnedReadHalf, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+fn poll_tcp(
+    tcp: &mut OwnedReadHalf,
+    context: &mut Context<'_>,
+    buffer: &mut [u8],
+) -> Poll<io::Result<usize>> {
     let mut buffer = ReadBuf::new(buffer);
     ready!(Pin::new(tcp).poll_read(context, &mut buffer))?;
     Poll::Ready(Ok(buffer.filled().len()))
@@ -110,7 +138,9 @@ impl SocketWriter {
     /// # Errors
     /// `WouldBlock` when it takes nothing; anything else: the socket broke.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        let Some(tls) = &self.tls else { return self.tcp.try_write(bytes) };
+        let Some(tls) = &self.tls else {
+            return self.tcp.try_write(bytes);
+        };
         let mut tls = tls.lock();
         self.flush_tls(&mut tls)?;
         let taken = tls.writer().write(bytes)?;
@@ -122,7 +152,9 @@ impl SocketWriter {
 
     /// Whether everything written is with the kernel; tries to hand over what is not.
     pub fn try_flush(&self) -> bool {
-        self.tls.as_ref().is_none_or(|tls| self.flush_tls(&mut tls.lock()).is_ok())
+        self.tls
+            .as_ref()
+            .is_none_or(|tls| self.flush_tls(&mut tls.lock()).is_ok())
     }
 
     /// Hands the kernel the records TLS holds.
@@ -145,7 +177,9 @@ impl SocketWriter {
     pub fn shut_down(&self) {
         let tcp: &TcpStream = self.tcp.as_ref();
         // A socket that is already gone is shut down too.
-        SockRef::from(tcp).shutdown(std::net::Shutdown::Write).unwrap_or_default();
+        SockRef::from(tcp)
+            .shutdown(std::net::Shutdown::Write)
+            .unwrap_or_default();
     }
 }
 

@@ -16,6 +16,8 @@ use tidewire_protocol::{CloseCode, Encoding};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use crate::telemetry::labels::{CloseReason, Rejection};
+
 use super::{Gateway, Refusal, admission::Permit, connection::Connection, read, socket, websocket};
 
 /// Where a connection comes from; put into requests by the listener.
@@ -38,7 +40,11 @@ struct Agreed {
 }
 
 /// `GET /v1/connect`.
-pub async fn connect(State(gateway): State<Arc<Gateway>>, ConnectInfo(ClientAddress(address)): ConnectInfo<ClientAddress>, mut request: Request) -> Response {
+pub async fn connect(
+    State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(ClientAddress(address)): ConnectInfo<ClientAddress>,
+    mut request: Request,
+) -> Response {
     let agreed = match agree(request.headers()) {
         Ok(agreed) => agreed,
         Err((status, text)) => return (status, text).into_response(),
@@ -46,9 +52,14 @@ pub async fn connect(State(gateway): State<Arc<Gateway>>, ConnectInfo(ClientAddr
     let permit = match gateway.admission.admit(address) {
         Ok(permit) => permit,
         Err(refusal) => {
-            gateway.metrics.rejected(refusal.name());
+            gateway.metrics.rejected.count(refusal.label());
             let seconds = (Refusal::retry_ms() / 1000 + 1).to_string();
-            return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, seconds)], "the node takes no more connections").into_response();
+            return (
+                StatusCode::SERVICE_UNAVAILABLE,
+                [(header::RETRY_AFTER, seconds)],
+                "the node takes no more connections",
+            )
+                .into_response();
         }
     };
     let refused = if agreed.encoding.is_none() {
@@ -72,21 +83,37 @@ pub async fn connect(State(gateway): State<Arc<Gateway>>, ConnectInfo(ClientAddr
 
 fn origin_allowed(gateway: &Gateway, headers: &HeaderMap) -> bool {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    gateway.origins.allows(text(header::ORIGIN), text(header::HOST))
+    gateway
+        .origins
+        .allows(text(header::ORIGIN), text(header::HOST))
 }
 
 fn agree(headers: &HeaderMap) -> Result<Agreed, (StatusCode, &'static str)> {
     let holds = |name: HeaderName, token: &str| {
-        headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(token))
+        headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .any(|part| part.trim().eq_ignore_ascii_case(token))
     };
     if !holds(header::UPGRADE, "websocket") || !holds(header::CONNECTION, "upgrade") {
-        return Err((StatusCode::UPGRADE_REQUIRED, "this is a WebSocket endpoint: connect with a WebSocket client"));
+        return Err((
+            StatusCode::UPGRADE_REQUIRED,
+            "this is a WebSocket endpoint: connect with a WebSocket client",
+        ));
     }
     if !holds(header::SEC_WEBSOCKET_VERSION, "13") {
-        return Err((StatusCode::UPGRADE_REQUIRED, "only WebSocket version 13 is spoken here"));
+        return Err((
+            StatusCode::UPGRADE_REQUIRED,
+            "only WebSocket version 13 is spoken here",
+        ));
     }
     let Some(key) = headers.get(header::SEC_WEBSOCKET_KEY) else {
-        return Err((StatusCode::BAD_REQUEST, "the header Sec-WebSocket-Key is missing"));
+        return Err((
+            StatusCode::BAD_REQUEST,
+            "the header Sec-WebSocket-Key is missing",
+        ));
     };
     let offers: Vec<&str> = headers
         .get_all(header::SEC_WEBSOCKET_PROTOCOL)
@@ -94,9 +121,21 @@ fn agree(headers: &HeaderMap) -> Result<Agreed, (StatusCode, &'static str)> {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(',').map(str::trim))
         .collect();
-    let chosen = offers.iter().find_map(|offer| [Encoding::Json, Encoding::MessagePack].into_iter().find(|encoding| encoding.subprotocol() == *offer));
-    let encoding = if offers.is_empty() { Some(Encoding::Json) } else { chosen };
-    Ok(Agreed { accept: websocket::accept_key(key.as_bytes()), encoding, offered: !offers.is_empty() })
+    let chosen = offers.iter().find_map(|offer| {
+        [Encoding::Json, Encoding::MessagePack]
+            .into_iter()
+            .find(|encoding| encoding.subprotocol() == *offer)
+    });
+    let encoding = if offers.is_empty() {
+        Some(Encoding::Json)
+    } else {
+        chosen
+    };
+    Ok(Agreed {
+        accept: websocket::accept_key(key.as_bytes()),
+        encoding,
+        offered: !offers.is_empty(),
+    })
 }
 
 fn switching(agreed: &Agreed, encoding: Encoding) -> Response {
@@ -109,18 +148,30 @@ fn switching(agreed: &Agreed, encoding: Encoding) -> Response {
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     }
     if agreed.offered && agreed.encoding.is_some() {
-        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(encoding.subprotocol()));
+        headers.insert(
+            header::SEC_WEBSOCKET_PROTOCOL,
+            HeaderValue::from_static(encoding.subprotocol()),
+        );
     }
     response
 }
 
 /// Gives the connection a small task of its own; that of the HTTP server ends here, and its
 /// buffers go with it.
-fn begin(gateway: Arc<Gateway>, upgraded: hyper::upgrade::Upgraded, encoding: Encoding, refused: Option<CloseCode>, permit: Permit) {
+fn begin(
+    gateway: Arc<Gateway>,
+    upgraded: hyper::upgrade::Upgraded,
+    encoding: Encoding,
+    refused: Option<CloseCode>,
+    permit: Permit,
+) {
     let (stream, early) = match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => (ClientStream::Plain(parts.io.into_inner()), parts.read_buf),
         Err(upgraded) => match upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>() {
-            Ok(parts) => (ClientStream::Tls(Box::new(parts.io.into_inner())), parts.read_buf),
+            Ok(parts) => (
+                ClientStream::Tls(Box::new(parts.io.into_inner())),
+                parts.read_buf,
+            ),
             Err(_foreign) => {
                 tracing::error!("the listener handed out a stream the gateway does not know");
                 return;
@@ -131,16 +182,27 @@ fn begin(gateway: Arc<Gateway>, upgraded: hyper::upgrade::Upgraded, encoding: En
         ClientStream::Plain(stream) => socket::plain(stream),
         ClientStream::Tls(stream) => socket::tls(*stream),
     };
-    let connection = Arc::new(Connection::new(gateway.next_id(), encoding, Arc::clone(&gateway), writer));
+    let connection = Arc::new(Connection::new(
+        gateway.next_id(),
+        encoding,
+        Arc::clone(&gateway),
+        writer,
+    ));
     if let Some(code) = refused {
-        gateway.metrics.rejected(code.name());
+        gateway.metrics.rejected.count(Rejection::of_close(code));
         connection.close(code, None, None);
     }
-    gateway.metrics.connection_opened();
+    gateway.metrics.connections.increment(1.0);
+    gateway.metrics.connections_opened.increment(1);
     let tasks = gateway.tasks.clone();
     tasks.spawn(async move {
         read::run(Arc::clone(&connection), reader, early.to_vec()).await;
-        gateway.metrics.connection_closed(connection.closing().map_or(1006, CloseCode::number));
+        gateway.metrics.connections.decrement(1.0);
+        gateway.metrics.connections_closed.count(
+            connection
+                .closing()
+                .map_or(CloseReason::Lost, CloseReason::Node),
+        );
         drop(permit);
     });
 }

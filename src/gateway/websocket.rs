@@ -64,14 +64,23 @@ impl Inbox {
             Encoding::Json => OpCode::Data(Data::Text),
             Encoding::MessagePack => OpCode::Data(Data::Binary),
         };
-        Self { expected, message_bytes_max, torn: Vec::new(), fragments: None }
+        Self {
+            expected,
+            message_bytes_max,
+            torn: Vec::new(),
+            fragments: None,
+        }
     }
 
     /// Takes bytes as they came and hands out what is whole. `bytes` are unmasked in place.
     ///
     /// # Errors
     /// The stream cannot go on after an error.
-    pub fn feed(&mut self, bytes: &mut [u8], mut on: impl FnMut(Incoming<'_>)) -> Result<(), WireError> {
+    pub fn feed(
+        &mut self,
+        bytes: &mut [u8],
+        mut on: impl FnMut(Incoming<'_>),
+    ) -> Result<(), WireError> {
         if self.torn.is_empty() {
             let used = self.take_frames(bytes, &mut on)?;
             if used < bytes.len() {
@@ -94,7 +103,11 @@ impl Inbox {
         !self.torn.is_empty() || self.fragments.is_some()
     }
 
-    fn take_frames(&mut self, bytes: &mut [u8], on: &mut impl FnMut(Incoming<'_>)) -> Result<usize, WireError> {
+    fn take_frames(
+        &mut self,
+        bytes: &mut [u8],
+        on: &mut impl FnMut(Incoming<'_>),
+    ) -> Result<usize, WireError> {
         let mut used = 0;
         while let Some((header, begin, length)) = self.header(&bytes[used..])? {
             let end = begin + length;
@@ -113,14 +126,19 @@ impl Inbox {
     fn header(&self, bytes: &[u8]) -> Result<Option<(FrameHeader, usize, usize)>, WireError> {
         let mut cursor = Cursor::new(&bytes[..bytes.len().min(CLIENT_HEADER_BYTES_MAX)]);
         let parsed = FrameHeader::parse(&mut cursor).map_err(|_library_error| WireError::Broken)?;
-        let Some((header, length)) = parsed else { return Ok(None) };
+        let Some((header, length)) = parsed else {
+            return Ok(None);
+        };
         let length = usize::try_from(length).map_err(|_over_any_limit| WireError::TooLarge)?;
-        let begin = usize::try_from(cursor.position()).map_err(|_within_header| WireError::Broken)?;
+        let begin =
+            usize::try_from(cursor.position()).map_err(|_within_header| WireError::Broken)?;
         if header.rsv1 || header.rsv2 || header.rsv3 || header.mask.is_none() {
             return Err(WireError::Broken);
         }
         let max = match header.opcode {
-            OpCode::Control(_) if !header.is_final || length > CONTROL_BYTES_MAX => return Err(WireError::Broken),
+            OpCode::Control(_) if !header.is_final || length > CONTROL_BYTES_MAX => {
+                return Err(WireError::Broken);
+            }
             OpCode::Control(_) => CONTROL_BYTES_MAX,
             OpCode::Data(_) => self.message_bytes_max - self.fragments.as_ref().map_or(0, Vec::len),
         };
@@ -130,7 +148,12 @@ impl Inbox {
         Ok(Some((header, begin, length)))
     }
 
-    fn frame(&mut self, header: &FrameHeader, payload: &[u8], on: &mut impl FnMut(Incoming<'_>)) -> Result<(), WireError> {
+    fn frame(
+        &mut self,
+        header: &FrameHeader,
+        payload: &[u8],
+        on: &mut impl FnMut(Incoming<'_>),
+    ) -> Result<(), WireError> {
         match (header.opcode, &mut self.fragments) {
             (OpCode::Control(Control::Ping), _) => on(Incoming::Ping(payload)),
             (OpCode::Control(Control::Pong), _) => {}
@@ -149,7 +172,9 @@ impl Inbox {
                     self.fragments = Some(payload.to_vec());
                 }
             }
-            (OpCode::Data(_) | OpCode::Control(Control::Reserved(_)), _) => return Err(WireError::Broken),
+            (OpCode::Data(_) | OpCode::Control(Control::Reserved(_)), _) => {
+                return Err(WireError::Broken);
+            }
         }
         Ok(())
     }
@@ -166,7 +191,11 @@ fn unmask(payload: &mut [u8], mask: [u8; 4]) {
 }
 
 fn write_header(opcode: OpCode, length: usize, out: &mut Vec<u8>) {
-    let header = FrameHeader { is_final: true, opcode, ..FrameHeader::default() };
+    let header = FrameHeader {
+        is_final: true,
+        opcode,
+        ..FrameHeader::default()
+    };
     // Writing to memory does not fail.
     header.format(length as u64, out).unwrap_or_default();
 }

@@ -77,13 +77,24 @@ impl Presence {
         node: Name,
         tasks: Tasks,
     ) -> Self {
-        Self { broker, store, namespaces, session_ttl, node, rooms: DashMap::new(), swept: AtomicBool::new(false), tasks }
+        Self {
+            broker,
+            store,
+            namespaces,
+            session_ttl,
+            node,
+            rooms: DashMap::new(),
+            swept: AtomicBool::new(false),
+            tasks,
+        }
     }
 
     /// A member enters, or goes on under another claim. `held`: the session had this membership
     /// before, so where its members stand there is nothing to say.
     pub async fn enter(&self, owner: u64, channel: &ChannelName, member: &Member, held: bool) {
-        let Some(namespace) = self.namespaces.resolve(channel) else { return };
+        let Some(namespace) = self.namespaces.resolve(channel) else {
+            return;
+        };
         let counts = match namespace.presence {
             PresenceMode::Off => return,
             PresenceMode::Count => true,
@@ -93,13 +104,25 @@ impl Presence {
         let (listed, said) = {
             let mut room = self.rooms.entry(channel.clone()).or_default();
             let full = room.values().filter(|living| living.listed).count() >= LISTED_MAX;
-            let known = room.get(&member.key).map(|living| (living.listed, living.me == member.me));
+            let known = room
+                .get(&member.key)
+                .map(|living| (living.listed, living.me == member.me));
             let listed = known.map_or(!counts && !full, |(listed, _)| listed);
-            room.insert(member.key.clone(), Living { me: member.me.clone(), owner, listed });
+            room.insert(
+                member.key.clone(),
+                Living {
+                    me: member.me.clone(),
+                    owner,
+                    listed,
+                },
+            );
             (listed, known.map_or(stands, |(_, same)| same))
         };
         match (listed, said) {
-            (true, false) => self.publish(channel, &member.key, Some(member.me.clone()), None).await,
+            (true, false) => {
+                self.publish(channel, &member.key, Some(member.me.clone()), None)
+                    .await
+            }
             (false, false) => self.say_count(channel).await,
             (_, true) => {}
         }
@@ -107,7 +130,10 @@ impl Presence {
 
     /// A member leaves at once.
     pub async fn leave(&self, channel: &ChannelName, member: &Member) {
-        let removed = self.rooms.get_mut(channel).and_then(|mut room| room.remove(&member.key));
+        let removed = self
+            .rooms
+            .get_mut(channel)
+            .and_then(|mut room| room.remove(&member.key));
         self.rooms.remove_if(channel, |_, room| room.is_empty());
         if removed.is_none_or(|living| living.listed) {
             self.publish(channel, &member.key, None, None).await;
@@ -130,7 +156,10 @@ impl Presence {
                 return;
             }
             for Ended { channel, member } in ended {
-                let ours = presence.rooms.get(&channel).and_then(|room| Some(room.get(&member.key)?.owner == fence.nonce));
+                let ours = presence
+                    .rooms
+                    .get(&channel)
+                    .and_then(|room| Some(room.get(&member.key)?.owner == fence.nonce));
                 if ours.unwrap_or(false) {
                     presence.leave(&channel, &member).await;
                 }
@@ -148,7 +177,12 @@ impl Presence {
         let mut round = tokio::time::interval(COUNT_ROUND);
         loop {
             round.tick().await;
-            let counted: Vec<_> = self.rooms.iter().filter(|room| room.values().any(|living| !living.listed)).map(|room| room.key().clone()).collect();
+            let counted: Vec<_> = self
+                .rooms
+                .iter()
+                .filter(|room| room.values().any(|living| !living.listed))
+                .map(|room| room.key().clone())
+                .collect();
             for channel in counted {
                 self.say_count(&channel).await;
             }
@@ -159,25 +193,54 @@ impl Presence {
         self.swept.store(true, Ordering::Release);
         let mut after: Option<String> = None;
         loop {
-            let page = self.broker.channels("$presence:", after.as_deref(), SWEEP_PAGE).await?;
-            let Some((last, _)) = page.last() else { return Ok(()) };
+            let page = self
+                .broker
+                .channels("$presence:", after.as_deref(), SWEEP_PAGE)
+                .await?;
+            let Some((last, _)) = page.last() else {
+                return Ok(());
+            };
             after = Some(last.to_string());
             for (name, _) in &page {
-                let Some(base) = name.presence_of() else { continue };
+                let Some(base) = name.presence_of() else {
+                    continue;
+                };
                 self.sweep_channel(name, &base).await?;
             }
         }
     }
 
-    async fn sweep_channel(&self, name: &ChannelName, base: &ChannelName) -> Result<(), crate::broker::BrokerError> {
+    async fn sweep_channel(
+        &self,
+        name: &ChannelName,
+        base: &ChannelName,
+    ) -> Result<(), crate::broker::BrokerError> {
         let mut from = 1;
         loop {
-            let limit = PageLimit { items: SWEEP_PAGE, bytes: 1 << 20 };
-            let page = self.broker.state(name, StateQuery { from, catch_up: false, limit }).await?;
+            let limit = PageLimit {
+                items: SWEEP_PAGE,
+                bytes: 1 << 20,
+            };
+            let page = self
+                .broker
+                .state(
+                    name,
+                    StateQuery {
+                        from,
+                        catch_up: false,
+                        limit,
+                    },
+                )
+                .await?;
             for item in &page.items {
                 from = item.publication.offset + 1;
-                let Some(key) = &item.publication.key else { continue };
-                let lives = self.rooms.get(base).is_some_and(|room| room.contains_key(key));
+                let Some(key) = &item.publication.key else {
+                    continue;
+                };
+                let lives = self
+                    .rooms
+                    .get(base)
+                    .is_some_and(|room| room.contains_key(key));
                 if !lives && key != &self.node {
                     self.publish(base, key, None, None).await;
                 }
@@ -189,14 +252,25 @@ impl Presence {
     }
 
     async fn say_count(&self, channel: &ChannelName) {
-        let count = self.rooms.get(channel).map_or(0, |room| room.values().filter(|living| !living.listed).count());
+        let count = self.rooms.get(channel).map_or(0, |room| {
+            room.values().filter(|living| !living.listed).count()
+        });
         let data = (count > 0).then(|| Bytes::from(format!("{{\"n\":{count}}}")));
-        self.publish(channel, &self.node, data, Some(COUNT_TTL_MS)).await;
+        self.publish(channel, &self.node, data, Some(COUNT_TTL_MS))
+            .await;
     }
 
-    async fn publish(&self, base: &ChannelName, key: &Name, data: Option<Bytes>, ttl_ms: Option<u64>) {
+    async fn publish(
+        &self,
+        base: &ChannelName,
+        key: &Name,
+        data: Option<Bytes>,
+        ttl_ms: Option<u64>,
+    ) {
         let channel = base.presence();
-        let Some(namespace) = self.namespaces.resolve(&channel) else { return };
+        let Some(namespace) = self.namespaces.resolve(&channel) else {
+            return;
+        };
         let publish = Publish {
             retention: namespace.retention(self.session_ttl),
             channel,
@@ -210,7 +284,13 @@ impl Presence {
             ttl_ms,
             guard: None,
         };
-        for refused in self.broker.publish(vec![publish]).await.into_iter().filter_map(Result::err) {
+        for refused in self
+            .broker
+            .publish(vec![publish])
+            .await
+            .into_iter()
+            .filter_map(Result::err)
+        {
             tracing::warn!(error = %refused, "a presence change was not published");
         }
     }

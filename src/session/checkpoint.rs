@@ -50,13 +50,17 @@ struct Entry {
     #[serde(default)]
     hz: Option<u32>,
     #[serde(default)]
-    member: Option<(String, Bytes)>,
+    member: Option<(String, String)>,
 }
 
 fn entry(sub: &Sub) -> Entry {
     let (life, position) = sub.channel.position();
     // A cursor of a life that ended means nothing: the subscription goes on from a reset.
-    let (epoch, floor) = if life == sub.progress.life { (position.epoch, sub.floor) } else { (Epoch::unknown(), 0) };
+    let (epoch, floor) = if life == sub.progress.life {
+        (position.epoch, sub.floor)
+    } else {
+        (Epoch::unknown(), 0)
+    };
     Entry {
         ch: sub.channel.name().to_string(),
         e: epoch.to_string(),
@@ -68,24 +72,41 @@ fn entry(sub: &Sub) -> Entry {
             Fallback::Now | Fallback::State => None,
         },
         hz: sub.wishes.hz,
-        member: sub.wishes.member.as_ref().map(|member| (member.key.to_string(), member.me.clone())),
+        member: sub.wishes.member.as_ref().map(|member| {
+            (
+                member.key.to_string(),
+                String::from_utf8_lossy(&member.me).into_owned(),
+            )
+        }),
     }
 }
 
 pub(super) fn encode(session: &Session) -> Bytes {
-    let body = Body { subs: session.subs().map(|(_, sub)| entry(sub)).collect() };
+    let body = Body {
+        subs: session.subs().map(|(_, sub)| entry(sub)).collect(),
+    };
     rmp_serde::to_vec_named(&body).map_or_else(|_never_fails_in_memory| Bytes::new(), Bytes::from)
 }
 
 fn stored(entry: Entry) -> Option<StoredSub> {
     let member = match entry.member {
-        Some((key, me)) => Some(Box::new(Member { key: Name::new(&key).ok()?, me })),
+        Some((key, me)) => Some(Box::new(Member {
+            key: Name::new(&key).ok()?,
+            me: Bytes::from(me),
+        })),
         None => None,
     };
     Some(StoredSub {
         channel: ChannelName::new(&entry.ch).ok()?,
-        floor: Position { epoch: Epoch::new(&entry.e).ok()?, offset: entry.o },
-        mode: if entry.latest { Mode::Latest } else { Mode::Every },
+        floor: Position {
+            epoch: Epoch::new(&entry.e).ok()?,
+            offset: entry.o,
+        },
+        mode: if entry.latest {
+            Mode::Latest
+        } else {
+            Mode::Every
+        },
         fallback: match (entry.state, entry.last) {
             (true, _) => Fallback::State,
             (false, Some(n)) => Fallback::Last(n),
@@ -102,5 +123,7 @@ pub fn decode(body: &[u8]) -> Option<Stored> {
         return Some(Stored::default());
     }
     let body: Body = rmp_serde::from_slice(body).ok()?;
-    Some(Stored { subs: body.subs.into_iter().filter_map(stored).collect() })
+    Some(Stored {
+        subs: body.subs.into_iter().filter_map(stored).collect(),
+    })
 }

@@ -119,7 +119,14 @@ pub enum Unwritten {
 
 impl Session {
     pub const fn new(id: SessionId, fence: Fence, identity: Identity) -> Self {
-        Self { id, fence, identity, subs: Vec::new(), next_number: 0, unwritten: Unwritten::None }
+        Self {
+            id,
+            fence,
+            identity,
+            subs: Vec::new(),
+            next_number: 0,
+            unwritten: Unwritten::None,
+        }
     }
 
     /// How many subscriptions it holds.
@@ -129,13 +136,24 @@ impl Session {
 
     /// The slot a new subscription will have. None: the session holds as many as it may.
     pub fn free_slot(&self) -> Option<u8> {
-        let slot = self.subs.iter().position(Option::is_none).unwrap_or(self.subs.len());
-        if slot < SUBSCRIPTIONS_MAX { u8::try_from(slot).ok() } else { None }
+        let slot = self
+            .subs
+            .iter()
+            .position(Option::is_none)
+            .unwrap_or(self.subs.len());
+        if slot < SUBSCRIPTIONS_MAX {
+            u8::try_from(slot).ok()
+        } else {
+            None
+        }
     }
 
     /// Where the subscription to a channel is.
     pub fn slot_of(&self, channel: &ChannelName) -> Option<u8> {
-        let slot = self.subs.iter().position(|sub| sub.as_ref().is_some_and(|sub| sub.channel.name() == channel))?;
+        let slot = self.subs.iter().position(|sub| {
+            sub.as_ref()
+                .is_some_and(|sub| sub.channel.name() == channel)
+        })?;
         u8::try_from(slot).ok()
     }
 
@@ -149,19 +167,40 @@ impl Session {
 
     /// All subscriptions with their slots.
     pub fn subs(&self) -> impl Iterator<Item = (u8, &Sub)> {
-        (0..=u8::MAX).zip(&self.subs).filter_map(|(slot, sub)| Some((slot, sub.as_ref()?)))
+        (0..=u8::MAX)
+            .zip(&self.subs)
+            .filter_map(|(slot, sub)| Some((slot, sub.as_ref()?)))
     }
 
     /// Begins a subscription in a free slot.
-    pub fn insert(&mut self, slot: u8, channel: Arc<Channel>, reader: ReaderKey, wishes: Wishes, start: &Start) {
+    pub fn insert(
+        &mut self,
+        slot: u8,
+        channel: Arc<Channel>,
+        reader: ReaderKey,
+        wishes: Wishes,
+        start: &Start,
+    ) {
         let at = usize::from(slot);
         if self.subs.len() <= at {
             self.subs.resize_with(at + 1, || None);
         }
-        assert!(self.subs[at].is_none(), "a subscription begins in a free slot");
+        assert!(
+            self.subs[at].is_none(),
+            "a subscription begins in a free slot"
+        );
         let number = self.number();
         let progress = start.progress;
-        self.subs[at] = Some(Sub { channel, reader, number, wishes, progress, floor: progress.cursor, due_ms: 0, armed: false });
+        self.subs[at] = Some(Sub {
+            channel,
+            reader,
+            number,
+            wishes,
+            progress,
+            floor: progress.cursor,
+            due_ms: 0,
+            armed: false,
+        });
         self.unwritten = Unwritten::Subscriptions;
     }
 
@@ -193,7 +232,10 @@ impl Session {
 
     /// Ends all subscriptions.
     pub fn remove_all(&mut self) -> Vec<Sub> {
-        std::mem::take(&mut self.subs).into_iter().flatten().collect()
+        std::mem::take(&mut self.subs)
+            .into_iter()
+            .flatten()
+            .collect()
     }
 
     const fn number(&mut self) -> u32 {
@@ -205,7 +247,9 @@ impl Session {
     /// above the cursor, never down.
     pub fn acknowledge(&mut self, handled: &[(ChannelName, Position)]) {
         for (channel, position) in handled {
-            let Some(sub) = self.slot_of(channel).and_then(|slot| self.sub_mut(slot)) else { continue };
+            let Some(sub) = self.slot_of(channel).and_then(|slot| self.sub_mut(slot)) else {
+                continue;
+            };
             let (life, head) = sub.channel.position();
             if life == sub.progress.life && head.epoch == position.epoch {
                 let floor = position.offset.min(sub.progress.cursor);

@@ -38,8 +38,16 @@ pub fn plan(request: &StartRequest, life: u32, joined: &Position, log: &Head) ->
     let head = joined.offset;
     let at = |recovery, cursor, phase| Start {
         recovery,
-        position: Position { epoch: joined.epoch.clone(), offset: cursor },
-        progress: Progress { life, cursor, phase, replayed: 0 },
+        position: Position {
+            epoch: joined.epoch.clone(),
+            offset: cursor,
+        },
+        progress: Progress {
+            life,
+            cursor,
+            phase,
+            replayed: 0,
+        },
     };
     let recovery = match &request.position {
         None => Recovery::Fresh,
@@ -57,7 +65,11 @@ pub fn plan(request: &StartRequest, life: u32, joined: &Position, log: &Head) ->
         Fallback::State => at(recovery, head, Phase::Snapshot { from: 1 }),
         Fallback::Last(n) => {
             let oldest = log.first.saturating_sub(1).min(head);
-            at(recovery, head.saturating_sub(u64::from(n)).max(oldest), Phase::Replay)
+            at(
+                recovery,
+                head.saturating_sub(u64::from(n)).max(oldest),
+                Phase::Replay,
+            )
         }
     }
 }

@@ -4,7 +4,7 @@
 //! Used by whoever counts; `metrics` keeps one handle per value.
 
 use metrics::Counter;
-use tidewire_protocol::{CloseCode, frame::GapReason};
+use tidewire_protocol::{CloseCode, ErrorCode, frame::GapReason};
 
 /// An enum that can be a label.
 pub trait LabelValue: Copy + 'static {
@@ -140,6 +140,44 @@ label! {
     }
 }
 
+impl Rejection {
+    /// How a refused request is counted.
+    pub const fn of(code: ErrorCode) -> Self {
+        match code {
+            ErrorCode::Unauthenticated => Self::Unauthenticated,
+            ErrorCode::Forbidden => Self::Forbidden,
+            ErrorCode::TooLarge | ErrorCode::StateFull => Self::TooLarge,
+            ErrorCode::RateLimited => Self::RateLimited,
+            ErrorCode::Internal | ErrorCode::Unavailable => Self::Unavailable,
+            ErrorCode::BadRequest
+            | ErrorCode::UnknownChannel
+            | ErrorCode::UnknownType
+            | ErrorCode::IdConflict
+            | ErrorCode::HistoryGone
+            | ErrorCode::PreconditionFailed => Self::BadRequest,
+        }
+    }
+
+    /// How a connection refused with a close code is counted.
+    pub const fn of_close(code: CloseCode) -> Self {
+        match code {
+            CloseCode::Unauthenticated => Self::Unauthenticated,
+            CloseCode::Forbidden => Self::Origin,
+            CloseCode::HelloTimeout => Self::HelloTimeout,
+            CloseCode::TooLarge => Self::TooLarge,
+            CloseCode::RateLimited => Self::RateLimited,
+            CloseCode::Draining => Self::Draining,
+            CloseCode::Internal | CloseCode::Overloaded | CloseCode::SlowConsumer => {
+                Self::Unavailable
+            }
+            CloseCode::Normal
+            | CloseCode::BadRequest
+            | CloseCode::Version
+            | CloseCode::Replaced => Self::BadRequest,
+        }
+    }
+}
+
 label! {
     /// How publications are delivered.
     pub enum DeliveryMode {
@@ -211,16 +249,16 @@ impl LabelValue for CloseReason {
 }
 
 impl LabelValue for GapReason {
-    const ALL: &'static [Self] = &[Self::Expired, Self::NotKept];
+    const ALL: &'static [Self] = &Self::ALL;
 
     fn text(self) -> &'static str {
-        match self {
-            Self::Expired => "expired",
-            Self::NotKept => "not_kept",
-        }
+        self.name()
     }
 
     fn index(self) -> usize {
-        usize::from(self == Self::NotKept)
+        Self::ALL
+            .iter()
+            .position(|value| *value == self)
+            .unwrap_or(usize::MAX)
     }
 }

@@ -3,12 +3,13 @@
 //! Called by `cli` once for the process (`init_logs`) and by `node` for each node (`Metrics`).
 //! Never decides anything.
 
-mod labels;
+pub mod labels;
 pub mod metrics;
 mod process;
 
 pub use labels::{
-    ClaimOutcome, CloseReason, Labels, PublicationSource, Rejection, RepairCause, ResumeOutcome,
+    ClaimOutcome, CloseReason, DeliveryMode, Labels, PublicationSource, Rejection, RepairCause,
+    ResumeOutcome,
 };
 pub use metrics::{Metrics, NamespaceMetrics};
 

@@ -160,7 +160,6 @@ fn msgpack_fields<'a>(scanner: &mut msgpack::Scanner<'a>) -> Result<Fields<'a>, 
         let Head::Text(key) = scanner.head()? else {
             return Err(DecodeError::Key { at: start });
         };
-        let key = std::str::from_utf8(key).or(Err(DecodeError::Utf8))?;
         fields.put(key, Value::MessagePack(scanner.value()?))?;
     }
     Ok(fields)
@@ -174,6 +173,9 @@ impl From<json::Broken> for DecodeError {
 
 impl From<msgpack::Broken> for DecodeError {
     fn from(broken: msgpack::Broken) -> Self {
-        Self::Syntax { at: broken.at }
+        match broken {
+            msgpack::Broken::Syntax { at } => Self::Syntax { at },
+            msgpack::Broken::Utf8 => Self::Utf8,
+        }
     }
 }

@@ -34,7 +34,7 @@ impl<'a> Value<'a> {
         match self {
             Self::Json(text) => json::Scanner::new(text).string().ok()?.decode(),
             Self::MessagePack(_) => match self.head() {
-                Some(Head::Text(bytes)) => std::str::from_utf8(bytes).ok().map(Cow::Borrowed),
+                Some(Head::Text(text)) => Some(Cow::Borrowed(text)),
                 _ => None,
             },
         }
@@ -175,7 +175,6 @@ impl<'a> Value<'a> {
                     let Ok(Head::Text(key)) = scanner.head() else {
                         return None;
                     };
-                    let key = std::str::from_utf8(key).ok()?;
                     read(key, Self::MessagePack(scanner.value().ok()?))?;
                 }
             }

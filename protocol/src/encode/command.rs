@@ -122,7 +122,8 @@ fn write_history(map: &mut Map<'_, '_>, history: &History) {
         Range::Before(before) => map.integer_if("before", before),
         Range::After(after) => map.integer("after", after),
     }
-    map.integer("n", history.limit.into());
+    let bounded = history.limit < u32::MAX;
+    map.integer_if("n", bounded.then_some(history.limit.into()));
 }
 
 fn write_cursors(map: &mut Map<'_, '_>, cursors: &[(ChannelName, Position)]) {

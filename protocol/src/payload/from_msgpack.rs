@@ -41,7 +41,7 @@ impl Writer<'_> {
             Head::Unsigned(value) => self.unsigned(value)?,
             Head::Signed(value) => self.signed(value)?,
             Head::Float(value) => self.float(value)?,
-            Head::Text(text) => json::write_string(utf8(text)?, &mut self.out),
+            Head::Text(text) => json::write_string(text, &mut self.out),
             Head::Array(length) => self.array(length, deeper(depth)?)?,
             Head::Map(length) => self.map(length, deeper(depth)?)?,
             Head::Bytes(_) => return Err(PayloadError::Bytes),
@@ -72,7 +72,6 @@ impl Writer<'_> {
             let Head::Text(key) = self.scanner.head()? else {
                 return Err(PayloadError::Key);
             };
-            let key = utf8(key)?;
             self.keys.push(key);
             json::write_string(key, &mut self.out);
             self.out.push(b':');
@@ -121,8 +120,4 @@ impl Writer<'_> {
     fn write(&mut self, number: std::fmt::Arguments<'_>) -> Result<(), PayloadError> {
         self.out.write_fmt(number).or(Err(PayloadError::Number))
     }
-}
-
-fn utf8(bytes: &[u8]) -> Result<&str, PayloadError> {
-    std::str::from_utf8(bytes).or(Err(PayloadError::Utf8))
 }

@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn a_publication_is_accepted_and_read_back() {
-    let lab = lab();
+    let lab = lab().await;
     let results = lab.publish(json!({"channel": "orders:1", "data": {"status": "paid"}, "key": "status", "event": "changed", "id": "a"})).await;
     assert_eq!(results[0]["channel"], "orders:1");
     assert_eq!(results[0]["offset"], 1);
@@ -27,7 +27,7 @@ async fn a_publication_is_accepted_and_read_back() {
 
 #[tokio::test]
 async fn data_keeps_its_text() {
-    let lab = lab();
+    let lab = lab().await;
     for data in [
         "null",
         "12345678901234567890",
@@ -50,7 +50,7 @@ async fn data_keeps_its_text() {
 
 #[tokio::test]
 async fn bytes_come_back_as_base64() {
-    let lab = lab();
+    let lab = lab().await;
     lab.publish(json!({"channel": "c", "bytes": "AP/+"})).await;
     assert_eq!(
         lab.get("/v1/channels/c/history").await["items"][0]["bytes"],
@@ -60,7 +60,7 @@ async fn bytes_come_back_as_base64() {
 
 #[tokio::test]
 async fn an_id_is_applied_once_from_body_or_header() {
-    let lab = lab();
+    let lab = lab().await;
     let body = json!({"channel": "c", "data": 1, "id": "once"});
     let first = lab.publish(body.clone()).await;
     let again = lab.publish(body).await;
@@ -83,7 +83,7 @@ async fn an_id_is_applied_once_from_body_or_header() {
 
 #[tokio::test]
 async fn a_guard_holds_or_names_the_present_position() {
-    let lab = lab();
+    let lab = lab().await;
     let absent = json!({"channel": "c", "data": 1, "if": {"offset": 0}});
     let first = lab.publish(absent.clone()).await[0].clone();
     let problem = lab
@@ -108,7 +108,7 @@ async fn a_guard_holds_or_names_the_present_position() {
 
 #[tokio::test]
 async fn several_channels_are_answered_each_on_its_own() {
-    let lab = lab();
+    let lab = lab().await;
     let results = lab
         .publish(json!({"channels": ["a", "nowhere:1", "$sys:x", "b"], "data": 1}))
         .await;
@@ -131,7 +131,7 @@ async fn several_channels_are_answered_each_on_its_own() {
 
 #[tokio::test]
 async fn all_refused_for_one_reason_is_that_problem() {
-    let lab = lab();
+    let lab = lab().await;
     let one_reason = json!({"channels": ["x:1", "y:1"], "data": 1}).to_string();
     let problem = lab
         .refused("POST", "/v1/publish", one_reason, (404, "unknown_channel"))
@@ -145,7 +145,7 @@ async fn all_refused_for_one_reason_is_that_problem() {
 
 #[tokio::test]
 async fn a_batch_is_answered_in_its_order() {
-    let lab = lab();
+    let lab = lab().await;
     let body = json!({"items": [
         {"channel": "orders:1", "key": "k", "data": 1},
         {"channel": "orders:1", "data": "\u{0}"},

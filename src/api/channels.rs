@@ -74,7 +74,8 @@ pub(super) async fn list(
     let mut found = Vec::new();
     for _ in 0..READS_MAX {
         let wanted = limit + 1 - found.len();
-        let page = api.broker()
+        let page = api
+            .broker()
             .channels(&prefix, after.as_deref(), wanted)
             .await?;
         let whole = page.len() < wanted;

@@ -273,7 +273,9 @@ fn guard(condition: Condition) -> Result<Guard, Refusal> {
 fn address(api: &Api, draft: Draft, channel: &str) -> Result<Publish, Refusal> {
     let channel = params::channel(channel)?;
     Ok(Publish {
-        retention: api.namespace(&channel)?.retention(api.gateway.config.session.ttl),
+        retention: api
+            .namespace(&channel)?
+            .retention(api.gateway.config.session.ttl),
         channel,
         payload: draft.payload,
         key: draft.key,
@@ -324,9 +326,7 @@ async fn submit(api: &Api, wanted: Vec<(String, Result<Publish, Refusal>)>) -> V
 }
 
 /// 200 with the outcome of each; where all were refused for one reason, that reason's problem.
-fn answer(
-    outcomes: Vec<Told>,
-) -> Result<Json<Answer>, Problem> {
+fn answer(outcomes: Vec<Told>) -> Result<Json<Answer>, Problem> {
     let mut problem = None;
     let mut refusals = outcomes.iter().map(|(_, outcome)| outcome.as_ref().err());
     if let Some(Some(first)) = refusals.next()

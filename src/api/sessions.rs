@@ -131,8 +131,8 @@ pub(super) async fn disconnect(
     path: PathParams,
     query: Query,
 ) -> Result<Json<Disconnected>, Problem> {
-    let user = Name::new(path.text("user"))
-        .map_err(|error| Problem::bad(format!("user: {error}")))?;
+    let user =
+        Name::new(path.text("user")).map_err(|error| Problem::bad(format!("user: {error}")))?;
     query.finish("none")?;
     let mut disconnected = 0;
     for connection in api.gateway.connections_of_user(&user) {

@@ -22,7 +22,7 @@ use tower::ServiceExt as _;
 use super::{Api, ops_router, router};
 use crate::{
     auth::{ApiKeyConfig, Right, Scope},
-    config::{ByteSize, Config, Namespace, Namespaces, Presence},
+    config::{ByteSize, Config, Namespace, Namespaces, Presence, Secret, secret},
     node::Node,
 };
 
@@ -33,6 +33,7 @@ const PUBLISHER: &str = "key-of-a-publisher-0123456789";
 struct Lab {
     router: Router,
     node: Node,
+    secret: Secret,
     _folder: tempfile::TempDir,
 }
 
@@ -64,7 +65,8 @@ async fn lab() -> Lab {
     let mut config = Config::default();
     config.node.listen = ([127, 0, 0, 1], 0).into();
     config.node.data_dir = folder.path().to_owned();
-    config.auth.source.anonymous = true;
+    let secret = secret::generate().unwrap();
+    config.auth.source.hmac_secret = Some(secret.clone());
     config.limits.publication = ByteSize::kib(1);
     config.api_keys = vec![
         key(ALL, &[Scope::Publish, Scope::Read, Scope::Manage]),
@@ -83,13 +85,17 @@ async fn lab() -> Lab {
     Lab {
         router: router(api).merge(ops_router(Arc::clone(gateway))),
         node,
+        secret,
         _folder: folder,
     }
 }
 
 fn sha256(text: &str) -> String {
     let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
-    hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 impl Lab {

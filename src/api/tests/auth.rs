@@ -11,7 +11,11 @@ async fn check(lab: &Lab, method: &str, path: &str, authorization: &str, wanted:
     let answer = lab.send(request.body(Body::empty()).unwrap()).await;
     problem(&answer);
     let challenge = answer.header("www-authenticate");
-    assert_eq!((answer.status.as_u16(), challenge), wanted, "{method} {path} {authorization}");
+    assert_eq!(
+        (answer.status.as_u16(), challenge),
+        wanted,
+        "{method} {path} {authorization}"
+    );
 }
 
 #[tokio::test]
@@ -36,7 +40,8 @@ async fn a_key_is_required_known_and_wide_enough() {
         check(&lab, method, path, "Basic dXNlcjpwYXNz", none).await;
         check(&lab, method, path, "Bearer guess", unknown).await;
         check(&lab, method, path, &long, unknown).await;
-        let narrow = format!(r#"Bearer realm="tidewire", error="insufficient_scope", scope="{scope}""#);
+        let narrow =
+            format!(r#"Bearer realm="tidewire", error="insufficient_scope", scope="{scope}""#);
         check(&lab, method, path, &publisher, (403, &narrow)).await;
     }
     check(&lab, "POST", "/v1/publish", "", none).await;
@@ -47,13 +52,23 @@ async fn a_key_is_required_known_and_wide_enough() {
 async fn a_key_is_looked_at_before_anything_else() {
     let lab = lab().await;
     let unknown = (401, r#"Bearer realm="tidewire", error="invalid_token""#);
-    check(&lab, "GET", "/v1/channels/%FF/history?x=%", "Bearer guess", unknown).await;
+    check(
+        &lab,
+        "GET",
+        "/v1/channels/%FF/history?x=%",
+        "Bearer guess",
+        unknown,
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn what_is_no_route_is_a_problem() {
     let lab = lab().await;
-    lab.refused("GET", "/v1/nothing", "", (404, "not_found")).await;
-    lab.refused("GET", "/v1/channels/a/b/c", "", (404, "not_found")).await;
-    lab.refused("PUT", "/v1/publish", "", (405, "method_not_allowed")).await;
+    lab.refused("GET", "/v1/nothing", "", (404, "not_found"))
+        .await;
+    lab.refused("GET", "/v1/channels/a/b/c", "", (404, "not_found"))
+        .await;
+    lab.refused("PUT", "/v1/publish", "", (405, "method_not_allowed"))
+        .await;
 }

@@ -10,7 +10,10 @@ async fn fill(lab: &Lab, channel: &str, count: u64) {
 
 fn offsets(page: &Value) -> Vec<u64> {
     let items = page["items"].as_array().unwrap();
-    items.iter().map(|item| item["offset"].as_u64().unwrap()).collect()
+    items
+        .iter()
+        .map(|item| item["offset"].as_u64().unwrap())
+        .collect()
 }
 
 #[tokio::test]
@@ -28,7 +31,11 @@ async fn history_pages_both_ways() {
         ("?limit=999999", &[1, 2, 3, 4, 5], false),
     ] {
         let page = lab.get(&format!("/v1/channels/c/history{query}")).await;
-        assert_eq!((offsets(&page), &page["more"]), (wanted.to_vec(), &json!(more)), "{query}");
+        assert_eq!(
+            (offsets(&page), &page["more"]),
+            (wanted.to_vec(), &json!(more)),
+            "{query}"
+        );
         assert_eq!((&page["offset"], &page["first"]), (&json!(5), &json!(1)));
     }
 }
@@ -41,9 +48,16 @@ async fn a_position_off_the_log_is_gone_and_the_present_one_told() {
     for query in ["after=3", "before=9", "epoch=other"] {
         let path = format!("/v1/channels/c/history?{query}");
         let problem = lab.refused("GET", &path, "", (410, "history_gone")).await;
-        assert_eq!((&problem["epoch"], &problem["offset"]), (&epoch, &json!(2)), "{query}");
+        assert_eq!(
+            (&problem["epoch"], &problem["offset"]),
+            (&epoch, &json!(2)),
+            "{query}"
+        );
     }
-    let path = format!("/v1/channels/c/history?epoch={}&after=1", epoch.as_str().unwrap());
+    let path = format!(
+        "/v1/channels/c/history?epoch={}&after=1",
+        epoch.as_str().unwrap()
+    );
     assert_eq!(offsets(&lab.get(&path).await), [2]);
 }
 
@@ -55,9 +69,18 @@ async fn parameters_are_read_strictly() {
         ("/v1/channels/c/history?limit=many", (400, "bad_request")),
         ("/v1/channels/c/history?after=-1", (400, "bad_request")),
         ("/v1/channels/c/history?after=%2B1", (400, "bad_request")),
-        ("/v1/channels/c/history?after=9007199254740992", (400, "bad_request")),
-        ("/v1/channels/c/history?after=1&before=2", (400, "bad_request")),
-        ("/v1/channels/c/history?after=1&after=1", (400, "bad_request")),
+        (
+            "/v1/channels/c/history?after=9007199254740992",
+            (400, "bad_request"),
+        ),
+        (
+            "/v1/channels/c/history?after=1&before=2",
+            (400, "bad_request"),
+        ),
+        (
+            "/v1/channels/c/history?after=1&after=1",
+            (400, "bad_request"),
+        ),
         ("/v1/channels/c/history?afer=1", (400, "bad_request")),
         ("/v1/channels/c/history?epoch=", (400, "bad_request")),
         ("/v1/channels/c/history?epoch=%FF", (400, "bad_request")),
@@ -72,7 +95,10 @@ async fn parameters_are_read_strictly() {
         ("/v1/channels/%24sys/history", (403, "forbidden")),
         ("/v1/channels/c/state", (400, "bad_request")),
         ("/v1/channels/c/presence", (404, "unknown_channel")),
-        ("/v1/channels/orders:1/presence?limit=1", (400, "bad_request")),
+        (
+            "/v1/channels/orders:1/presence?limit=1",
+            (400, "bad_request"),
+        ),
         ("/v1/channels?prefix=%24", (403, "forbidden")),
         ("/v1/channels?limit=0", (400, "bad_request")),
     ] {
@@ -85,9 +111,19 @@ async fn parameters_are_read_strictly() {
 #[tokio::test]
 async fn odd_names_are_reached_percent_encoded() {
     let lab = lab().await;
-    for (name, encoded) in [("a/b", "a%2Fb"), ("{a}", "%7Ba%7D"), ("orders:Straße 7", "orders:Stra%C3%9Fe%207"), ("100%", "100%25"), ("a+b", "a+b")] {
+    for (name, encoded) in [
+        ("a/b", "a%2Fb"),
+        ("{a}", "%7Ba%7D"),
+        ("orders:Straße 7", "orders:Stra%C3%9Fe%207"),
+        ("100%", "100%25"),
+        ("a+b", "a+b"),
+    ] {
         fill(&lab, name, 1).await;
-        assert_eq!(offsets(&lab.get(&format!("/v1/channels/{encoded}/history")).await), [1], "{name}");
+        assert_eq!(
+            offsets(&lab.get(&format!("/v1/channels/{encoded}/history")).await),
+            [1],
+            "{name}"
+        );
     }
 }
 
@@ -95,7 +131,8 @@ async fn odd_names_are_reached_percent_encoded() {
 async fn state_pages_in_rising_offsets() {
     let lab = lab().await;
     for key in ["a", "b", "a", "c"] {
-        lab.publish(json!({"channel": "orders:1", "key": key, "data": {"of": key}, "ttl": 60_000})).await;
+        lab.publish(json!({"channel": "orders:1", "key": key, "data": {"of": key}, "ttl": 60_000}))
+            .await;
     }
     let page = lab.get("/v1/channels/orders:1/state?limit=2").await;
     assert_eq!((offsets(&page), &page["more"]), (vec![2, 3], &json!(true)));
@@ -109,11 +146,19 @@ async fn state_pages_in_rising_offsets() {
 async fn channels_are_listed_without_the_hubs_own() {
     let lab = lab().await;
     for name in ["!first", "b:1", "a", "orders:2", "orders:1"] {
-        lab.call("POST", "/v1/publish", json!({"channel": name, "data": 1}).to_string()).await;
+        lab.call(
+            "POST",
+            "/v1/publish",
+            json!({"channel": name, "data": 1}).to_string(),
+        )
+        .await;
     }
     let listed = |page: &Value| -> Vec<String> {
         let channels = page["channels"].as_array().unwrap();
-        channels.iter().map(|channel| channel["channel"].as_str().unwrap().to_owned()).collect()
+        channels
+            .iter()
+            .map(|channel| channel["channel"].as_str().unwrap().to_owned())
+            .collect()
     };
     let presence = crate::session::Member {
         key: tidewire_protocol::Name::new("ann/1").unwrap(),
@@ -121,7 +166,11 @@ async fn channels_are_listed_without_the_hubs_own() {
     };
     for n in 1..=3 {
         let channel = tidewire_protocol::ChannelName::new(&format!("orders:{n}")).unwrap();
-        lab.node.gateway().presence.enter(n, &channel, &presence, false).await;
+        lab.node
+            .gateway()
+            .presence
+            .enter(n, &channel, &presence, false)
+            .await;
     }
     for (query, wanted, more) in [
         ("", &["!first", "a", "orders:1", "orders:2"][..], false),
@@ -132,7 +181,14 @@ async fn channels_are_listed_without_the_hubs_own() {
         ("?prefix=nothing", &[], false),
     ] {
         let page = lab.get(&format!("/v1/channels{query}")).await;
-        assert_eq!((listed(&page), &page["more"]), (wanted.iter().map(ToString::to_string).collect(), &json!(more)), "{query}");
+        assert_eq!(
+            (listed(&page), &page["more"]),
+            (
+                wanted.iter().map(ToString::to_string).collect(),
+                &json!(more)
+            ),
+            "{query}"
+        );
     }
     assert_eq!(lab.get("/v1/channels").await["channels"][0]["offset"], 1);
 }
@@ -140,14 +196,21 @@ async fn channels_are_listed_without_the_hubs_own() {
 #[tokio::test]
 async fn presence_lists_members() {
     let lab = lab().await;
-    assert_eq!(lab.get("/v1/channels/orders:1/presence").await, json!({"count": 0, "members": []}));
+    assert_eq!(
+        lab.get("/v1/channels/orders:1/presence").await,
+        json!({"count": 0, "members": []})
+    );
     let channel = tidewire_protocol::ChannelName::new("orders:1").unwrap();
     for (n, key) in [(1, "ann/1"), (2, "a/b/2")] {
         let member = crate::session::Member {
             key: tidewire_protocol::Name::new(key).unwrap(),
             me: format!("{{\"n\":{n}}}").into(),
         };
-        lab.node.gateway().presence.enter(n, &channel, &member, false).await;
+        lab.node
+            .gateway()
+            .presence
+            .enter(n, &channel, &member, false)
+            .await;
     }
     let wanted = json!({"count": 2, "members": [
         {"key": "ann/1", "user": "ann", "data": {"n": 1}},
@@ -165,18 +228,41 @@ async fn a_deleted_channel_begins_another_life() {
     assert_eq!(answer.status, 200);
     assert_ne!(answer.json()["epoch"], before["epoch"]);
     let after = lab.get("/v1/channels/c/history").await;
-    assert_eq!((&after["offset"], &after["epoch"]), (&json!(0), &answer.json()["epoch"]));
+    assert_eq!(
+        (&after["offset"], &after["epoch"]),
+        (&json!(0), &answer.json()["epoch"])
+    );
 }
 
 #[tokio::test]
 async fn a_blanked_entry_keeps_its_offset() {
     let lab = lab().await;
     fill(&lab, "c", 3).await;
-    assert_eq!(lab.call("DELETE", "/v1/channels/c/history/2", "").await.status, 204);
+    assert_eq!(
+        lab.call("DELETE", "/v1/channels/c/history/2", "")
+            .await
+            .status,
+        204
+    );
     let page = lab.get("/v1/channels/c/history").await;
     assert_eq!(offsets(&page), [1, 2, 3]);
     let blanked = page["items"][1].as_object().unwrap();
-    assert!(blanked["deleted"] == json!(true) && !blanked.contains_key("data"), "{blanked:?}");
-    lab.refused("DELETE", "/v1/channels/c/history/9", "", (410, "history_gone")).await;
-    lab.refused("DELETE", "/v1/channels/c/history/two", "", (400, "bad_request")).await;
+    assert!(
+        blanked["deleted"] == json!(true) && !blanked.contains_key("data"),
+        "{blanked:?}"
+    );
+    lab.refused(
+        "DELETE",
+        "/v1/channels/c/history/9",
+        "",
+        (410, "history_gone"),
+    )
+    .await;
+    lab.refused(
+        "DELETE",
+        "/v1/channels/c/history/two",
+        "",
+        (400, "bad_request"),
+    )
+    .await;
 }

@@ -17,7 +17,10 @@ async fn probes_answer_without_a_key() {
     }
     lab.node.gateway().admission.drain();
     let leaving = lab.send(probe("/readyz")).await;
-    assert_eq!((leaving.status.as_u16(), leaving.json()["ready"].clone()), (503, json!(false)));
+    assert_eq!(
+        (leaving.status.as_u16(), leaving.json()["ready"].clone()),
+        (503, json!(false))
+    );
     assert_eq!(lab.send(probe("/healthz")).await.status, 200);
 }
 
@@ -25,9 +28,12 @@ async fn probes_answer_without_a_key() {
 async fn accepted_publications_are_counted_once() {
     let lab = lab().await;
     for _ in 0..2 {
-        lab.publish(json!({"channel": "orders:1", "data": 1, "id": "same"})).await;
+        lab.publish(json!({"channel": "orders:1", "data": 1, "id": "same"}))
+            .await;
     }
-    let metrics = lab.send(Request::get("/metrics").body(Body::empty()).unwrap()).await;
+    let metrics = lab
+        .send(Request::get("/metrics").body(Body::empty()).unwrap())
+        .await;
     let text = String::from_utf8(metrics.body.to_vec()).unwrap();
     let wanted = "tidewire_publications_total{namespace=\"orders\",source=\"api\"} 1";
     assert!(text.contains(wanted), "{text}");

@@ -131,7 +131,8 @@ fn make(arguments: Arguments, auth: &auth::Config) -> anyhow::Result<()> {
 
 fn check(token: &str, auth: &auth::Config) -> anyhow::Result<()> {
     let token = token.trim();
-    if let Ok(claims) = jsonwebtoken::dangerous::insecure_decode_claims::<serde_json::Value>(token) {
+    if let Ok(claims) = jsonwebtoken::dangerous::insecure_decode_claims::<serde_json::Value>(token)
+    {
         output::line(&serde_json::to_string_pretty(&claims)?)?;
     }
     let authenticator = Authenticator::new(auth)?;

@@ -137,6 +137,10 @@ impl Follower {
         frame: Frame,
         printer: &mut Printer<'_, W>,
     ) -> anyhow::Result<Next> {
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "take_rare names every other frame"
+        )]
         match frame {
             Frame::Welcome(welcome) => {
                 self.patience = Duration::from_secs(welcome.heartbeat.max(1)) * 2;

@@ -55,7 +55,7 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
   tidewire tail dash:plant --json | jq .d")]
 pub(super) struct Arguments {
     /// The channels.
-    #[arg(required = true, num_args = 1..=SUBSCRIPTIONS_MAX, value_parser = parse_channel)]
+    #[arg(required = true, value_name = "CHANNEL", num_args = 1..=SUBSCRIPTIONS_MAX, value_parser = parse_channel)]
     channels: Vec<ChannelName>,
     /// Begin with the last N publications of each.
     #[arg(long, value_name = "N", conflicts_with = "state")]

@@ -260,7 +260,12 @@ impl Follower {
     ) {
         let snapshot = self.fallback == Fallback::State && recovery != Recovery::Full;
         if let Some(followed) = self.followed(channel) {
-            if recovery == Recovery::Reset && followed.cursor.is_some() {
+            // Of a log in which nothing was seen, nothing can be missed.
+            let seen = followed
+                .cursor
+                .as_ref()
+                .is_some_and(|cursor| cursor.offset > 0);
+            if recovery == Recovery::Reset && seen {
                 printer.note(&format!(
                     "{channel}: could not go on where it was; starting over"
                 ));

@@ -1,6 +1,5 @@
 //! The `tidewire` program.
 
-mod broker;
-mod store;
-
-fn main() {}
+fn main() -> std::process::ExitCode {
+    tidewire::cli::main()
+}

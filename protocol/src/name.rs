@@ -102,6 +102,14 @@ text_newtype!(
     epoch_bytes_max
 );
 
+impl Epoch {
+    /// Stands for a log whose epoch is not known yet; no broker mints it.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self(Arc::from("?"))
+    }
+}
+
 /// What the names of a presence channel begin with.
 const PRESENCE_PREFIX: &str = "$presence:";
 

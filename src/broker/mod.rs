@@ -4,6 +4,8 @@
 //! the dedup window, and announces what the log holds to the node. Called by `feed`, `api` and
 //! `presence`; it never knows sessions, connections or rights.
 
+#[cfg(test)]
+pub(crate) mod contract;
 pub mod embedded;
 
 use std::{fmt::Debug, future::Future, pin::Pin, sync::Arc};

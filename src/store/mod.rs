@@ -15,6 +15,12 @@ use crate::broker::BoxFuture;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(pub std::sync::Arc<str>);
 
+impl std::borrow::Borrow<str> for SessionId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 /// Who owns a session: a higher attempt wins, an equal one only with the same nonce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fence {

@@ -1,0 +1,19 @@
+// Bundles every test (sources inlined, packages left out) and hands them to node's own test runner.
+import { spawnSync } from "node:child_process";
+import { readdirSync, rmSync } from "node:fs";
+import { bundle } from "./bundle.mjs";
+
+rmSync(".build", { recursive: true, force: true });
+const tests = readdirSync("test").filter((name) => name.endsWith(".test.ts"));
+await bundle({
+  entryPoints: tests.map((name) => `test/${name}`),
+  outdir: ".build",
+  platform: "node",
+  packages: "external",
+  mangleProps: undefined,
+  sourcemap: "inline",
+});
+const only = process.argv.slice(2);
+const files = tests.map((name) => `.build/${name.replace(/\.ts$/, ".js")}`).filter((f) => only.length === 0 || only.some((o) => f.includes(o)));
+const { status } = spawnSync(process.execPath, ["--enable-source-maps", "--test", ...files], { stdio: "inherit" });
+process.exit(status ?? 1);

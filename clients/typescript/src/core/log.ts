@@ -1,0 +1,140 @@
+/*
+ * One channel as this client holds it: the cursor and what each frame does to it. Pure: a frame goes in, at most one
+ * effect comes out, and the cursor has moved before the effect is seen. Subscription drives it.
+ * It never lets a publication through twice, nor skips one in mode `every` without saying so.
+ */
+import type { Position } from "../errors.js";
+import type { GapPush, Live, Mode, Msg, Ok, Outcome, RewindPush } from "../protocol/frames.js";
+
+/** What the application side is to do. `hole`: subscribe again from the cursor; `again` on a gap: feed the frame once more. */
+export type Effect =
+  | { kind: "deliver"; msg: Msg; skipped: number; replayed: boolean }
+  | { kind: "opened"; outcome: Outcome }
+  | { kind: "live"; outcome: Outcome; n: number }
+  | { kind: "gap"; from: number; to: number; reason: string; again?: true }
+  | { kind: "rewind"; epoch: string; to: number; lost: number }
+  | { kind: "hole" };
+
+/** `closed`: no subscription; `opening`: asked for; `replaying`: answered; `live`: caught up. */
+export type Phase = "closed" | "opening" | "replaying" | "live";
+
+export class ChannelLog {
+  phase: Phase = "closed";
+  /** Epoch and offset of the last publication handled, or where delivery began. */
+  cursor: Position | null = null;
+  private outcome: Outcome = "fresh";
+  private mode: Mode = "every";
+  private askedMode: Mode = "every";
+  private askedEpoch: string | undefined;
+  private unanswered = 0;
+  private replayed = 0;
+  private holeAt = -1;
+
+  /** A `sub` was sent, or an entry of `hello.subs`, that named this epoch. */
+  opening(mode: Mode, epoch: string | undefined): void {
+    this.phase = "opening";
+    this.askedMode = mode;
+    this.askedEpoch = epoch;
+    this.unanswered++;
+  }
+
+  /** The connection ended: nothing sent on it will be answered. The cursor stays. */
+  lost(): void {
+    this.phase = "closed";
+    this.unanswered = 0;
+  }
+
+  /** An `unsub` is being sent; answers to earlier requests may still come. */
+  closed(): void {
+    this.phase = "closed";
+    this.cursor = null;
+  }
+
+  /** `unsub` from the node, or an `error` to a `sub`: the cursor stays; false where it answers a request given up since. */
+  refused(): boolean {
+    if (this.unanswered > 0) this.unanswered--;
+    if (this.phase === "closed" || this.unanswered > 0) return false;
+    this.phase = "closed";
+    return true;
+  }
+
+  /** Goes back to an older position of the same epoch; the caller subscribes from there. */
+  moveBack(offset: number): void {
+    if (this.cursor) this.cursor = { epoch: this.cursor.epoch, offset };
+  }
+
+  /** True where no `ok` or `unsub` of this channel is owed by the node. */
+  get settled(): boolean {
+    return this.unanswered === 0;
+  }
+
+  /** `ok` of a subscription, asked for or (`reset` under a living reader) not. */
+  ok(frame: Ok): Effect | null {
+    if (this.unanswered > 0) this.unanswered--;
+    if (this.phase === "closed" || this.unanswered > 0) return null;
+    const outcome = frame.rec ?? "fresh";
+    const { cursor } = this;
+    const kept = outcome === "full" && cursor !== null && (cursor.epoch === frame.e || frame.e === this.askedEpoch);
+    if (!kept) this.cursor = { epoch: frame.e ?? "", offset: frame.o ?? 0 };
+    this.phase = "replaying";
+    this.mode = this.askedMode;
+    this.outcome = outcome;
+    this.replayed = 0;
+    if (!kept) this.holeAt = -1;
+    return { kind: "opened", outcome };
+  }
+
+  msg(msg: Msg): Effect | null {
+    const { cursor } = this;
+    if (this.phase === "closed" || !cursor || msg.o <= cursor.offset) return null;
+    const skipped = msg.o - cursor.offset - 1;
+    if (skipped > 0 && this.mode === "every") return this.hole(msg.o - 1);
+    this.cursor = { epoch: cursor.epoch, offset: msg.o };
+    const replayed = this.phase !== "live";
+    if (replayed) this.replayed++;
+    return { kind: "deliver", msg, skipped, replayed };
+  }
+
+  gap(frame: GapPush): Effect | null {
+    const { cursor } = this;
+    if (this.phase === "closed" || !cursor || frame.to <= cursor.offset) return null;
+    if (frame.from > cursor.offset + 1 && this.mode === "every") return this.hole(frame.from - 1);
+    return this.skip(frame.to, frame.reason);
+  }
+
+  rewind(frame: RewindPush): Effect | null {
+    const { cursor } = this;
+    if (this.phase === "closed" || !cursor || cursor.epoch === frame.e) return null;
+    if (cursor.offset < frame.to && this.mode === "every") return this.hole(frame.to);
+    this.cursor = { epoch: frame.e, offset: frame.to };
+    return { kind: "rewind", epoch: frame.e, to: frame.to, lost: frame.lost };
+  }
+
+  live(frame: Live): Effect | null {
+    const { cursor } = this;
+    if (this.phase !== "replaying" || !cursor) return null;
+    if (frame.o > cursor.offset) {
+      if (this.mode === "every") return this.hole(frame.o);
+      this.cursor = { epoch: cursor.epoch, offset: frame.o };
+    }
+    this.phase = "live";
+    return { kind: "live", outcome: this.outcome, n: this.replayed };
+  }
+
+  /*
+   * Publications up to `to` did not come. Answers still under way explain it; otherwise the log is read again from
+   * the cursor, once: the same hole a second time is told as a gap, so that a faulty node cannot make us loop.
+   */
+  private hole(to: number): Effect | null {
+    if (this.phase === "opening" || !this.cursor) return null;
+    if (this.holeAt === this.cursor.offset) return { ...this.skip(to, "missing"), again: true };
+    this.holeAt = this.cursor.offset;
+    return { kind: "hole" };
+  }
+
+  private skip(to: number, reason: string): Effect & { kind: "gap" } {
+    const { epoch, offset } = this.cursor as Position;
+    this.cursor = { epoch, offset: to };
+    return { kind: "gap", from: offset + 1, to, reason };
+  }
+}

@@ -1,0 +1,341 @@
+/*
+ * The living connection and its successor: tokens, hello, backoff, takeover, `move`, wake and sleep. The hub owns it
+ * and hears of it through `LinkHost`. It never looks into channels: frames that are not about the connection go up.
+ */
+import { backoff } from "../core/backoff.js";
+import { afterClose, closeName } from "../core/close.js";
+import { Session } from "../core/session.js";
+import type { Environment } from "../environment.js";
+import { Forbidden, HubError, closedError } from "../errors.js";
+import { Value } from "../observable.js";
+import type { Bye, Command, Encoding, Positions, Push, Sub, Welcome } from "../protocol/frames.js";
+import { Connection } from "./connection.js";
+import type { Persistence, Saved } from "./persistence.js";
+import type { TokenSource } from "./token.js";
+
+/** `offline` with `retryAt`: waiting for the next try (Unix ms). `blocked`: stopped, `hub.connect()` tries again. */
+export type Status =
+  | { readonly state: "connecting" }
+  | { readonly state: "online"; readonly user: string | undefined; readonly session: string; readonly resumed: boolean; readonly node: string | undefined }
+  | { readonly state: "offline"; readonly retryAt?: number; readonly code?: number; readonly name?: string }
+  | { readonly state: "blocked"; readonly code: number; readonly name: string }
+  | { readonly state: "closed" };
+
+export interface LinkHost {
+  restored(saved: Saved): void;
+  /** The subscriptions of a hello on its way; `pipelined`: no other connection lives, all else may follow at once. */
+  hello(connection: Connection, pipelined: boolean): Sub[];
+  /** The hello was sent and other commands may follow. */
+  pipeline(): void;
+  up(welcome: Welcome, connection: Connection, pipelined: boolean): void;
+  /** What was sent on the last connection will not be answered. */
+  down(): void;
+  frame(frame: Push): void;
+  /** Positions to send along with a `pong`. */
+  acks(): Positions | undefined;
+  /** Something the node answers. */
+  probe(): void;
+  authorize(token: string, done: (exp: number | undefined) => void, failed: () => void): void;
+  renewed(): void;
+  /** Writes down what must survive. */
+  save(): void;
+  /** Blocked or closed: nothing more will be answered. */
+  ended(error: HubError): void;
+}
+export interface LinkOptions {
+  url: string;
+  encodings: readonly [Encoding, ...Encoding[]];
+  sdk: string;
+  hb: number | undefined;
+}
+
+/** A connection that lived this long after `welcome` was a good one: the next wait starts small again. */
+const STABLE_MS = 5_000;
+/** The part of a token's remaining life after which a fresh one is fetched. */
+const REFRESH_AT = 0.9;
+
+export class Link {
+  readonly session = new Session();
+  readonly status: Value<Status>;
+  /** Broker's clock minus this machine's, in ms. */
+  clockOffset = 0;
+  private living: Connection | null = null;
+  private next: Connection | null = null;
+  private pipelined: Connection | null = null;
+  private restoring: Promise<void> | null = null;
+  private preparing = 0;
+  private run = 0;
+  private stopped: "" | "asleep" | "blocked" | "closed" = "";
+  private retryTimer: unknown = null;
+  private hinted = false;
+  private refreshTimer: unknown = null;
+  private failures = 0;
+  private refreshFailures = 0;
+  private unauthenticated = 0;
+  private claimed = false;
+  private welcomedAt = 0;
+  private token: string | undefined;
+
+  constructor(
+    private readonly env: Environment,
+    private readonly options: LinkOptions,
+    private readonly tokens: TokenSource,
+    private readonly persistence: Persistence,
+    private readonly host: LinkHost,
+  ) {
+    this.status = new Value<Status>({ state: "offline" }, env.report);
+  }
+
+  get online(): boolean {
+    return this.living !== null;
+  }
+
+  /** True where a frame sent at once belongs to the connection whose hello named the subscriptions. */
+  get writable(): boolean {
+    return (this.living ?? this.pipelined)?.writable ?? false;
+  }
+
+  send(frame: Command): void {
+    (this.living ?? this.pipelined)?.send(frame);
+  }
+
+  /** Starts, or starts again after `blocked`. Does nothing while a connection lives or is under way. */
+  connect(): void {
+    if (this.stopped === "closed" || this.living) return;
+    this.stopped = "";
+    this.open();
+  }
+
+  wake(): void {
+    if (this.stopped === "closed" || this.stopped === "blocked") return;
+    if (this.stopped === "asleep" || (!this.living && this.retryTimer !== null && !this.hinted)) {
+      this.tokens.expire("wake");
+      this.connect();
+    }
+    this.living?.wake(() => {
+      this.tokens.expire("wake");
+      this.host.probe();
+    });
+  }
+
+  /** The page is put away: the connection ends, the session stays. */
+  sleep(): void {
+    if (this.stopped || (!this.living && !this.next && !this.preparing && this.retryTimer === null)) return;
+    this.stop("asleep", { state: "offline" });
+    this.persistence.unlock();
+  }
+
+  close(): void {
+    if (this.stopped === "closed") return;
+    this.send({ t: "leave" });
+    this.stop("closed", { state: "closed" });
+    this.persistence.forget();
+    this.host.ended(closedError());
+  }
+
+  private stop(why: "asleep" | "blocked" | "closed", status: Status): void {
+    this.stopped = why;
+    this.run++;
+    this.preparing = 0;
+    this.living?.drop();
+    this.next?.drop();
+    this.living = this.next = this.pipelined = null;
+    this.env.clearTimer(this.retryTimer);
+    this.env.clearTimer(this.refreshTimer);
+    this.retryTimer = null;
+    this.host.down();
+    this.status.set(status);
+  }
+
+  private block(code: number, name: string): void {
+    this.session.forget();
+    this.persistence.unlock();
+    this.stop("blocked", { state: "blocked", code, name });
+    this.host.ended(new HubError(code >= 4000 ? code - 4000 : code, name));
+  }
+
+  private open(): void {
+    if (this.stopped || this.preparing || this.next) return;
+    this.env.clearTimer(this.retryTimer);
+    this.retryTimer = null;
+    const run = (this.preparing = ++this.run);
+    if (!this.living) this.status.set({ state: "connecting" });
+    this.prepare(run).catch((error: unknown) => {
+      if (run !== this.run) return;
+      this.preparing = 0;
+      if (error instanceof Forbidden) this.block(4403, "forbidden");
+      else this.retry(0, 0, "token_failed");
+    });
+  }
+
+  private async prepare(run: number): Promise<void> {
+    this.restoring ??= this.restore();
+    await this.restoring;
+    const token = await this.tokens.get();
+    if (run !== this.run) return;
+    this.preparing = 0;
+    if (this.token !== undefined && token !== this.token) this.host.renewed();
+    this.token = token;
+    try {
+      this.next = new Connection(this.env, this.options.url, this.options.encodings, {
+        opened: (connection) => this.opened(connection),
+        frame: (connection, frame) => this.frame(connection, frame),
+        ended: (connection, code, bye) => this.ended(connection, code, bye),
+      });
+    } catch (error) {
+      this.env.report(error);
+      this.block(4400, "no_socket");
+    }
+  }
+
+  private async restore(): Promise<void> {
+    const saved = await this.persistence.restore();
+    if (!saved) return;
+    if (saved.session) {
+      this.session.identity = saved.session;
+      this.session.attempt = saved.session.attempt;
+    }
+    this.host.restored(saved);
+  }
+
+  private opened(connection: Connection): void {
+    const session = this.session.claim(this.env.now());
+    if (session) this.host.save();
+    const pipelined = !this.living;
+    const { sdk, hb } = this.options;
+    connection.send({
+      t: "hello",
+      ...(this.token !== undefined && { token: this.token }),
+      ...(session && { session }),
+      subs: this.host.hello(connection, pipelined),
+      sdk,
+      ...(hb !== undefined && { hb }),
+    });
+    if (!pipelined) return;
+    this.pipelined = connection;
+    this.host.pipeline();
+  }
+
+  private frame(connection: Connection, frame: Push): void {
+    if (connection === this.next && frame.t === "welcome") return this.promote(connection, frame);
+    if (connection !== this.living) return;
+    switch (frame.t) {
+      case "welcome":
+        return;
+      case "ping": {
+        const c = this.host.acks();
+        return connection.send(c ? { t: "pong", c } : { t: "pong" });
+      }
+      case "auth":
+        return this.refresh();
+      case "move":
+        return this.schedule(frame.in);
+      default:
+        return this.host.frame(frame);
+    }
+  }
+
+  private promote(connection: Connection, welcome: Welcome): void {
+    const pipelined = this.pipelined === connection;
+    this.living?.drop();
+    if (this.living) this.host.down();
+    this.living = connection;
+    this.next = this.pipelined = null;
+    connection.heartbeat(welcome.hb);
+    const now = this.env.now();
+    this.welcomedAt = now;
+    this.clockOffset = welcome.ts - now;
+    this.unauthenticated = 0;
+    this.claimed = false;
+    this.session.welcomed(welcome);
+    void this.persistence.hold(welcome.session.id);
+    this.expires(welcome.exp);
+    const { user, resumed, node, session } = welcome;
+    this.host.up(welcome, connection, pipelined);
+    this.status.set({ state: "online", user, session: session.id, resumed, node });
+  }
+
+  private ended(connection: Connection, code: number, bye: Bye | null): void {
+    const now = this.env.now();
+    if (connection === this.living) {
+      this.living = null;
+      this.env.clearTimer(this.refreshTimer);
+      if (now - this.welcomedAt >= STABLE_MS) this.failures = 0;
+      this.host.down();
+      if (this.next) return this.status.set({ state: "connecting" });
+    } else {
+      this.next = null;
+      if (this.pipelined === connection) this.host.down();
+      this.pipelined = null;
+    }
+    const { unauthenticated, claimed } = this;
+    const attempt = this.living ? undefined : bye?.attempt;
+    const ending = { code, welcomed: connection.welcomed, unauthenticated, claimed, attempt };
+    const name = bye?.name ?? closeName(code);
+    switch (afterClose({ ...ending, replaced: this.session.takeoversBefore(now) })) {
+      case "resume":
+        return this.retry(bye?.retry ?? 0, code, name);
+      case "token":
+        this.unauthenticated++;
+        this.tokens.expire("unauthenticated");
+        break;
+      case "claim":
+        this.claimed = true;
+        this.session.raise(bye?.attempt as number);
+        break;
+      case "fresh":
+        this.claimed = false;
+        this.session.replaced(now);
+        break;
+      case "blocked":
+        return this.block(code, name);
+    }
+    this.open();
+  }
+
+  private retry(hint: number, code: number, name: string): void {
+    const wait = backoff(this.failures++, this.env.random(), hint);
+    this.hinted = hint > 0;
+    this.schedule(wait);
+    if (!this.living) this.status.set({ state: "offline", retryAt: this.env.now() + wait, code, name });
+  }
+
+  private schedule(ms: number): void {
+    this.env.clearTimer(this.retryTimer);
+    this.retryTimer = this.env.setTimer(() => {
+      this.retryTimer = null;
+      this.open();
+    }, ms);
+  }
+
+  /* `exp` is of the broker's clock. The node asks at 90 % of the token's life; the timer stands in where it does not. */
+  private expires(exp: number | undefined): void {
+    this.env.clearTimer(this.refreshTimer);
+    if (exp === undefined) return;
+    const life = exp - this.clockOffset - this.env.now();
+    this.refreshTimer = this.env.setTimer(() => this.refresh(), Math.max(0, life * REFRESH_AT));
+  }
+
+  private refresh(): void {
+    const { living } = this;
+    this.env.clearTimer(this.refreshTimer);
+    this.tokens.expire("expiring");
+    const again = (): void => {
+      if (living !== this.living || this.stopped) return;
+      const wait = backoff(++this.refreshFailures, this.env.random());
+      this.refreshTimer = this.env.setTimer(() => this.refresh(), wait);
+    };
+    this.tokens.get().then(
+      (token) => {
+        if (living !== this.living || token === undefined) return;
+        this.refreshFailures = 0;
+        this.token = token;
+        this.host.authorize(token, (exp) => {
+          this.host.renewed();
+          this.expires(exp);
+        }, again);
+      },
+      (error: unknown) => (error instanceof Forbidden && living === this.living ? this.block(4403, "forbidden") : again()),
+    );
+  }
+}

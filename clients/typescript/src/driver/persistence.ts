@@ -1,0 +1,85 @@
+/*
+ * What survives a page reload, where the application asked for it: session, cursors, outbox. Owns the storage record
+ * and the lock that keeps a duplicated tab from taking the session over. It never stores a token.
+ */
+import type { Environment, StorageLike } from "../environment.js";
+import type { Positions } from "../protocol/frames.js";
+
+export interface Saved {
+  session?: { id: string; key: string; attempt: number };
+  cursors: Positions;
+  outbox?: { frame: Record<string, unknown>; expires: number; firstSent: number }[];
+}
+
+/* A reloading page gives its lock up within a moment; a living twin keeps it. */
+const LOCK_WITHIN_MS = 250;
+
+export class Persistence {
+  private release: (() => void) | null = null;
+  private locked = "";
+
+  constructor(
+    private readonly env: Environment,
+    private readonly storage: StorageLike | null,
+    private readonly name: string,
+  ) {}
+
+  /** What the last page left; only the cursors of it where another tab holds the session. */
+  async restore(): Promise<Saved | null> {
+    const saved = this.read();
+    if (!saved?.session) return saved;
+    return (await this.hold(saved.session.id)) ? saved : { cursors: saved.cursors };
+  }
+
+  /** Makes the session's lock ours; false where another tab has it. */
+  async hold(id: string): Promise<boolean> {
+    if (!this.storage || !this.env.lock || id === this.locked) return true;
+    this.unlock();
+    this.locked = id;
+    const release = await this.env.lock("tidewire:" + id, LOCK_WITHIN_MS);
+    if (this.locked === id) this.release = release;
+    else release?.();
+    return release !== null;
+  }
+
+  save(record: () => Saved): void {
+    try {
+      this.storage?.setItem(this.name, JSON.stringify(record()));
+    } catch {
+      /* A full or forbidden storage loses the reload, not the page. */
+    }
+  }
+
+  forget(): void {
+    this.unlock();
+    try {
+      this.storage?.removeItem(this.name);
+    } catch {
+      /* As above. */
+    }
+  }
+
+  unlock(): void {
+    this.release?.();
+    this.release = null;
+    this.locked = "";
+  }
+
+  private read(): Saved | null {
+    try {
+      const saved = JSON.parse(this.storage?.getItem(this.name) ?? "null") as Saved | null;
+      return saved && sound(saved) ? saved : null;
+    } catch {
+      return null;
+    }
+  }
+}
+
+/* Another program, or another version, may have written there. */
+function sound({ session, cursors, outbox }: Saved): boolean {
+  return (
+    (!session || (typeof session.id === "string" && typeof session.key === "string" && Number.isSafeInteger(session.attempt))) &&
+    Object.values(cursors).every(([epoch, offset]) => typeof epoch === "string" && Number.isSafeInteger(offset)) &&
+    (outbox ?? []).every(({ frame, expires }) => frame.t === "pub" && typeof frame.id === "string" && Number.isSafeInteger(expires))
+  );
+}

@@ -1,0 +1,267 @@
+/*
+ * All channels of the session: who reads them, what the node is asked for, what hello carries, where the session
+ * stands. Owned by the hub. It never opens a connection.
+ */
+import { backoff } from "../core/backoff.js";
+import type { Effect } from "../core/log.js";
+import type { Environment } from "../environment.js";
+import { HubError, type Position } from "../errors.js";
+import type { Failure, Ok, Positions, Push, Sub, Unsub } from "../protocol/frames.js";
+import type { Connection } from "./connection.js";
+import type { HubEvents } from "../engine.js";
+import type { Emitter } from "../observable.js";
+import type { Link } from "./link.js";
+import type { Requests } from "./requests.js";
+import { Subscription, type Consumer, type Surroundings } from "./subscription.js";
+
+/** After its last reader left, a channel is kept: a page that re-renders or changes its route comes back at once. */
+export const LINGER_MS = 2_000;
+/** Channels the token may subscribe us to that nobody reads. */
+const GIVEN_MAX = 256;
+
+/** `stale`: what is shown may be old, since that instant (Unix ms, broker's clock). */
+export type Freshness = { readonly freshness: "live" | "catching-up" } | { readonly freshness: "stale"; readonly since: number };
+
+/** What the channels need of the engine around them. */
+export interface Around {
+  readonly env: Environment;
+  readonly link: Link;
+  readonly events: Emitter<HubEvents>;
+  effect(subscription: Subscription, effect: Effect): void;
+}
+
+export class Subscriptions implements Surroundings {
+  private readonly byName = new Map<string, Subscription>();
+  private readonly leaving = new Map<Consumer, unknown>();
+  private readonly dueNow = new Set<Subscription>();
+  /** Cursors of the page before, of channels nobody asked for yet. */
+  restored: Positions = {};
+  /** Positions moved since the last acknowledgement. */
+  private readonly moved = new Set<Subscription>();
+  /** Since when no node vouches for any channel, ms of the broker's clock; 0: one does. */
+  staleSince = 0;
+
+  private readonly env: Environment;
+
+  constructor(private readonly around: Around, private readonly requests: Requests) {
+    this.env = around.env;
+  }
+
+  brokerNow(): number {
+    return this.env.now() + this.around.link.clockOffset;
+  }
+
+  page(ch: string, from: number | undefined): Promise<Ok> {
+    return this.requests.lasting({ t: "state", ch, ...(from !== undefined && { from }) });
+  }
+
+  get(name: string): Subscription | undefined {
+    return this.byName.get(name);
+  }
+
+  /** Where the application stands: the last publication it was given. */
+  position(name: string): Position | null {
+    return this.byName.get(name)?.log.cursor ?? null;
+  }
+
+  acquire(name: string, consumer: Consumer): Subscription {
+    this.env.clearTimer(this.leaving.get(consumer));
+    this.leaving.delete(consumer);
+    const subscription = this.byName.get(name) ?? this.add(name);
+    if (subscription.consumers.size === 0) subscription.refused = null;
+    subscription.attach(consumer);
+    this.due(subscription);
+    this.around.link.connect();
+    return subscription;
+  }
+
+  /** The consumer goes after a linger, unless acquired again before. */
+  release(name: string, consumer: Consumer): void {
+    const subscription = this.byName.get(name);
+    if (!subscription?.consumers.has(consumer) || this.leaving.has(consumer)) return;
+    const timer = this.env.setTimer(() => {
+      this.leaving.delete(consumer);
+      subscription.consumers.delete(consumer);
+      consumer.detached?.();
+      if (subscription.consumers.size === 0) this.leave(subscription);
+      else this.due(subscription);
+    }, LINGER_MS);
+    this.leaving.set(consumer, timer);
+  }
+
+  due(subscription: Subscription): void {
+    if (this.dueNow.size === 0) this.env.defer(() => this.sendDue());
+    this.dueNow.add(subscription);
+  }
+
+  hello(connection: Connection, pipelined: boolean): Sub[] {
+    const subs = [...this.byName.values()].filter((s) => s.consumers.size > 0 && !s.refused).map((s) => this.wanted(s));
+    for (const sub of subs) {
+      connection.announced.set(sub.ch, sub);
+      if (pipelined) this.byName.get(sub.ch)?.opening(sub);
+    }
+    return subs;
+  }
+
+  /** A connection took over that could not be written to before: what changed since its hello is told. */
+  up(connection: Connection, pipelined: boolean): void {
+    this.staleSince = 0;
+    for (const subscription of this.byName.values()) {
+      subscription.staleSince = 0;
+      const asked = connection.announced.get(subscription.name);
+      if (!pipelined && asked && subscription.consumers.size > 0) subscription.opening(asked);
+      this.due(subscription);
+    }
+    if (!pipelined)
+      for (const ch of connection.announced.keys())
+        if (!this.byName.get(ch)?.consumers.size) this.around.link.send({ t: "unsub", ch });
+    this.notify();
+  }
+
+  down(staleSince: number): void {
+    this.staleSince = staleSince;
+    for (const subscription of [...this.byName.values()]) {
+      subscription.log.lost();
+      subscription.asked = null;
+      if (subscription.consumers.size === 0 && !subscription.log.cursor) this.byName.delete(subscription.name);
+    }
+    this.notify();
+  }
+
+  push(frame: Push & { ch: string }): void {
+    const subscription = this.byName.get(frame.ch);
+    if (frame.t === "unsub") return this.withdrawn(frame, subscription);
+    if (subscription && (subscription.consumers.size > 0 || !subscription.log.settled)) return subscription.push(frame);
+    if (frame.t === "ok" && frame.rec && frame.e !== undefined && !subscription?.log.cursor) this.given(frame);
+  }
+
+  stale(channel: string | undefined, since: number): void {
+    if (channel === undefined) this.staleSince = since;
+    for (const subscription of this.byName.values())
+      if (channel === undefined || channel === subscription.name) {
+        if (channel !== undefined) subscription.staleSince = since;
+        subscription.notify();
+      }
+  }
+
+  /** A token with other rights: what was refused is asked again. */
+  renewed(): void {
+    for (const subscription of this.byName.values()) {
+      if (!subscription.refused) continue;
+      subscription.refused = null;
+      this.due(subscription);
+    }
+  }
+
+  /** How far what is shown of a channel can be trusted. */
+  freshness({ staleSince, refused, log }: Subscription): Freshness {
+    const since = this.staleSince || staleSince;
+    if (since || refused) return { freshness: "stale", since: since || this.brokerNow() };
+    return { freshness: log.phase === "live" ? "live" : "catching-up" };
+  }
+
+  effect(subscription: Subscription, effect: Effect): void {
+    if (effect.kind === "deliver" || effect.kind === "gap" || effect.kind === "rewind") this.moved.add(subscription);
+    this.around.effect(subscription, effect);
+  }
+
+  /** Positions that moved since the last call. */
+  acks(): Positions | undefined {
+    const positions = collect([...this.moved].filter((s) => s.consumers.size > 0));
+    this.moved.clear();
+    return Object.keys(positions).length ? positions : undefined;
+  }
+
+  get moving(): boolean {
+    return this.moved.size > 0;
+  }
+
+  positions(): Positions {
+    return { ...this.restored, ...collect([...this.byName.values()]) };
+  }
+
+  end(): void {
+    for (const timer of this.leaving.values()) this.env.clearTimer(timer);
+    for (const subscription of this.byName.values()) this.env.clearTimer(subscription.retryTimer);
+  }
+
+  /* A cursor of the page before serves plain handlers; who wants a beginning of its own gets that. */
+  private wanted(subscription: Subscription): Sub {
+    const { name, log, consumers } = subscription;
+    const cursor = this.restored[name];
+    delete this.restored[name];
+    if (cursor && !log.cursor && [...consumers].every(({ mode, last }) => mode === "every" && !last))
+      log.cursor = { epoch: cursor[0], offset: cursor[1] };
+    return subscription.want();
+  }
+
+  private add(name: string): Subscription {
+    const subscription = new Subscription(name, this);
+    this.byName.set(name, subscription);
+    return subscription;
+  }
+
+  /* The token subscribed us to a channel nobody here reads yet: its start is kept for the first reader. */
+  private given({ ch, e, o }: Ok): void {
+    if (this.byName.size >= GIVEN_MAX) return;
+    const subscription = this.byName.get(ch as string) ?? this.add(ch as string);
+    subscription.log.cursor = { epoch: e as string, offset: o ?? 0 };
+  }
+
+  private leave(subscription: Subscription): void {
+    const held = subscription.asked !== null;
+    subscription.closed();
+    this.moved.delete(subscription);
+    this.env.clearTimer(subscription.retryTimer);
+    const { name } = subscription;
+    const gone = (): void => {
+      if (subscription.consumers.size === 0) this.byName.delete(name);
+    };
+    if (held && this.around.link.writable) this.requests.once({ t: "unsub", ch: name }, gone, gone);
+    else gone();
+  }
+
+  private sendDue(): void {
+    const all = [...this.dueNow];
+    this.dueNow.clear();
+    for (const subscription of all) {
+      const { log, consumers, refused } = subscription;
+      const wanted = consumers.size > 0 && !refused && log.phase !== "opening";
+      if (!wanted || !this.around.link.writable || (subscription.asked && !subscription.outdated)) continue;
+      const sub = this.wanted(subscription);
+      subscription.opening(sub);
+      this.requests.once({ t: "sub", ...sub }, undefined, (error) => this.refused(subscription, error));
+      subscription.notify();
+    }
+  }
+
+  private withdrawn({ ch, code, name }: Unsub | Failure & { ch: string }, subscription: Subscription | undefined): void {
+    const temporary = code === 429 || code >= 500;
+    if (subscription) this.refused(subscription, new HubError(code, name, undefined, temporary ? 0 : undefined));
+    else this.around.events.emit("refused", { channel: ch, error: new HubError(code, name) });
+  }
+
+  private refused(subscription: Subscription, error: HubError): void {
+    if (!subscription.log.refused()) return;
+    subscription.asked = null;
+    if (error.retryable) {
+      const wait = backoff(subscription.failures++, this.env.random(), error.retry);
+      this.env.clearTimer(subscription.retryTimer);
+      subscription.retryTimer = this.env.setTimer(() => this.due(subscription), wait);
+    } else {
+      subscription.refused = error;
+      this.around.events.emit("refused", { channel: subscription.name, error: error });
+    }
+    subscription.notify();
+  }
+
+  private notify(): void {
+    for (const subscription of this.byName.values()) subscription.notify();
+  }
+}
+
+function collect(subscriptions: Subscription[]): Positions {
+  const positions: Positions = {};
+  for (const { name, log } of subscriptions) if (log.cursor) positions[name] = [log.cursor.epoch, log.cursor.offset];
+  return positions;
+}

@@ -1,0 +1,229 @@
+/*
+ * The inside of a hub: builds the parts, routes frames between them, acknowledges and writes down. Hub is its face,
+ * channels and views work through it. It opens no socket until it is used.
+ */
+import type { Effect } from "./core/log.js";
+import { Link, type LinkHost } from "./driver/link.js";
+import type { Connection } from "./driver/connection.js";
+import { Persistence, type Saved } from "./driver/persistence.js";
+import { Publisher, type Publication, type PublishOptions } from "./driver/publisher.js";
+import { Requests } from "./driver/requests.js";
+import type { Subscription } from "./driver/subscription.js";
+import { Subscriptions } from "./driver/subscriptions.js";
+import { TokenSource, type Token } from "./driver/token.js";
+import { systemEnvironment, type Environment, type StorageLike, type WebSocketClass } from "./environment.js";
+import type { HubError, Position } from "./errors.js";
+import { Emitter } from "./observable.js";
+import type { Encoding, Ok, Outcome, Positions, Push, Request, Sub, Welcome } from "./protocol/frames.js";
+import { json } from "./protocol/json.js";
+
+export interface EngineOptions {
+  /** `wss://host` (the path `/v1/connect` is added where none is given); `https://` is taken as `wss://`. */
+  url: string;
+  token?: Token;
+  /** JSON unless said; `msgpack` from `tidewire/msgpack`. */
+  encoding?: Encoding;
+  /** Session, cursors and outbox survive a reload: in the tab's own storage, or in what is given. */
+  persist?: "tab" | StorageLike;
+  /** A WebSocket class where there is no global one. */
+  webSocket?: WebSocketClass;
+  /** Heartbeat asked of the node, in seconds. */
+  heartbeat?: number;
+  /** All outside means at once, for tests and foreign runtimes. */
+  environment?: Environment;
+}
+
+export interface HubEvents {
+  /** How a subscription began: nothing missed, start over, or new here. */
+  outcome: { channel: string; outcome: Outcome };
+  /** Caught up; `n` publications were replayed. */
+  recovered: { channel: string; outcome: Outcome; n: number };
+  /** Publications `from` to `to` are gone for good, and this page saw none of them. */
+  gap: { channel: string; from: number; to: number; reason: string };
+  /** The log lost its end: it goes on after `to` in a new epoch, `lost` publications that were seen are not in it. */
+  rewind: { channel: string; epoch: string; to: number; lost: number };
+  /** The log began another life: what was shown has to be thrown away. */
+  reset: { channel: string; position: Position };
+  /** In mode `latest`: so many publications were skipped for newer ones. */
+  conflated: { channel: string; n: number };
+  /** A channel was refused or withdrawn. */
+  refused: { channel: string; error: HubError };
+}
+
+/** Positions are acknowledged, and written down, at most so often. */
+const ACK_MS = 1_000;
+const SDK = "tidewire-js/0.1.0";
+
+export class Engine implements LinkHost {
+  readonly env: Environment;
+  readonly link: Link;
+  readonly subscriptions: Subscriptions;
+  readonly publisher: Publisher;
+  readonly events: Emitter<HubEvents>;
+  private readonly requests: Requests;
+  private readonly persistence: Persistence;
+  private readonly unlisten: () => void;
+  private beatTimer: unknown = null;
+  private wasOnline = false;
+  private final: HubError | null = null;
+
+  constructor({ url: address, token, encoding = json, persist, webSocket, heartbeat, environment }: EngineOptions) {
+    const env = (this.env = environment ?? systemEnvironment(webSocket));
+    const url = endpoint(address);
+    this.events = new Emitter(env.report);
+    this.requests = new Requests(env, (frame) => this.link.send(frame));
+    this.subscriptions = new Subscriptions(this, this.requests);
+    this.publisher = new Publisher(env, this.requests, () => this.link.writable, () => this.beat());
+    this.persistence = new Persistence(env, persist === "tab" ? env.storage : (persist ?? null), "tidewire:" + url);
+    this.link = new Link(
+      env,
+      { url, encodings: encoding === json ? [json] : [encoding, json], sdk: SDK, hb: heartbeat },
+      new TokenSource(env, token),
+      this.persistence,
+      this,
+    );
+    this.unlisten = env.lifecycle((event) => {
+      if (event !== "freeze" && event !== "pagehide") return this.link.wake();
+      this.acknowledge();
+      this.save();
+      this.link.sleep();
+    });
+  }
+
+  connect(): void {
+    this.final = null;
+    this.link.connect();
+  }
+
+  close(): void {
+    this.acknowledge();
+    this.unlisten();
+    this.subscriptions.end();
+    this.link.close();
+  }
+
+  publish(channel: string, event: string | undefined, data: unknown, options: PublishOptions): Publication {
+    const publication = this.publisher.publish(channel, event, data, options);
+    if (this.final) this.publisher.clear(this.final);
+    else this.link.connect();
+    return publication;
+  }
+
+  request(frame: Request): Promise<Ok> {
+    const answer = this.requests.lasting(frame);
+    if (this.final) this.requests.fail(this.final);
+    else this.link.connect();
+    return answer;
+  }
+
+  restored({ cursors, outbox }: Saved): void {
+    this.subscriptions.restored = cursors;
+    this.publisher.restore(outbox ?? []);
+  }
+
+  hello(connection: Connection, pipelined: boolean): Sub[] {
+    return this.subscriptions.hello(connection, pipelined);
+  }
+
+  pipeline(): void {
+    this.requests.resend();
+    this.publisher.flush();
+  }
+
+  up(welcome: Welcome, connection: Connection, pipelined: boolean): void {
+    this.wasOnline = true;
+    this.publisher.dataMax = welcome.max?.data ?? this.publisher.dataMax;
+    this.beat();
+    this.subscriptions.up(connection, pipelined);
+    if (!pipelined) this.pipeline();
+  }
+
+  down(): void {
+    const { subscriptions } = this;
+    this.requests.lost();
+    this.publisher.lost();
+    subscriptions.down(subscriptions.staleSince || (this.wasOnline ? subscriptions.brokerNow() : 0));
+  }
+
+  frame(frame: Push): void {
+    if (frame.t === "stale") return this.subscriptions.stale(frame.ch, frame.since);
+    if ((frame.t !== "ok" || frame.rec) && "ch" in frame) this.subscriptions.push(frame as Push & { ch: string });
+    if (frame.t === "ok" || frame.t === "error") this.requests.answer(frame);
+  }
+
+  acks(): Positions | undefined {
+    return this.subscriptions.acks();
+  }
+
+  probe(): void {
+    this.requests.once({ t: "ping" });
+  }
+
+  authorize(token: string, done: (exp: number | undefined) => void, failed: () => void): void {
+    this.requests.once({ t: "auth", token }, ({ exp }) => done(exp), failed);
+  }
+
+  renewed(): void {
+    this.subscriptions.renewed();
+  }
+
+  save(): void {
+    const { identity, attempt } = this.link.session;
+    if (this.final) return;
+    this.persistence.save(() => ({
+      ...(identity && { session: { ...identity, attempt } }),
+      cursors: this.subscriptions.positions(),
+      outbox: this.publisher.saved(),
+    }));
+  }
+
+  ended(error: HubError): void {
+    this.final = error;
+    this.env.clearTimer(this.beatTimer);
+    this.beatTimer = null;
+    this.requests.fail(error);
+    this.publisher.clear(error);
+  }
+
+  /** Tells the application what happened to a channel. */
+  effect({ name: channel, log }: Subscription, effect: Effect): void {
+    const { events } = this;
+    this.beat();
+    switch (effect.kind) {
+      case "deliver":
+        if (effect.skipped) events.emit("conflated", { channel, n: effect.skipped });
+        return;
+      case "opened":
+        events.emit("outcome", { channel, outcome: effect.outcome });
+        if (effect.outcome === "reset" && log.cursor) events.emit("reset", { channel, position: log.cursor });
+        return;
+      case "live":
+        return events.emit("recovered", { channel, outcome: effect.outcome, n: effect.n });
+      case "gap":
+        return events.emit("gap", { channel, from: effect.from, to: effect.to, reason: effect.reason });
+      case "rewind":
+        return events.emit("rewind", { channel, epoch: effect.epoch, to: effect.to, lost: effect.lost });
+    }
+  }
+
+  /* Once a second while something moves: acknowledge, and write down what must survive. */
+  private beat(): void {
+    if (this.beatTimer !== null || this.final) return;
+    this.beatTimer = this.env.setTimer(() => {
+      this.beatTimer = null;
+      this.acknowledge();
+      this.save();
+    }, ACK_MS);
+  }
+
+  private acknowledge(): void {
+    const c = this.link.online ? this.subscriptions.acks() : undefined;
+    if (c) this.link.send({ t: "ack", c });
+  }
+}
+
+function endpoint(url: string): string {
+  const [, secure, host, path] = /^(?:ws|http)(s?):\/\/([^/?#]+)(.*)$/.exec(url) ?? [];
+  if (!host) throw new TypeError("not a hub's address: " + url);
+  return `ws${secure}://${host}${!path || path === "/" ? "/v1/connect" : path}`;
+}

@@ -1,0 +1,132 @@
+/*
+ * Everything the library takes from the outside: clock, randomness, timers, sockets, storage, locks, page lifecycle.
+ * Tests inject their own; `systemEnvironment()` finds what the runtime has, when a hub is created.
+ * Nothing here runs at import.
+ */
+
+/** The part of a WebSocket the library uses: the browser's, Node's and the package `ws`'s fit. */
+export interface WebSocketLike {
+  binaryType: string;
+  readonly protocol: string;
+  onopen: ((event: never) => void) | null;
+  onmessage: ((event: never) => void) | null;
+  onclose: ((event: never) => void) | null;
+  onerror: ((event: never) => void) | null;
+  send(data: string | Uint8Array): void;
+  close(code?: number, reason?: string): void;
+}
+/** A constructor of them; structurally loose, since every runtime types its events differently. */
+export type WebSocketClass = new (url: string, protocols: string[]) => unknown;
+
+/** `sessionStorage`, `localStorage` or anything alike; may throw (quota, privacy settings). */
+export interface StorageLike {
+  getItem(key: string): string | null;
+  setItem(key: string, value: string): void;
+  removeItem(key: string): void;
+}
+
+/** What a page tells: it came back, or it is about to be suspended or left (`freeze`, `pagehide`). */
+export type LifecycleEvent = "visible" | "online" | "pageshow" | "resume" | "freeze" | "pagehide";
+
+export interface Environment {
+  /** Unix ms. */
+  now(): number;
+  /** 0 ≤ r < 1. */
+  random(): number;
+  setTimer(run: () => void, ms: number): unknown;
+  clearTimer(timer: unknown): void;
+  /** Runs after the present task, before the next. */
+  defer(run: () => void): void;
+  openSocket(url: string, protocols: string[]): WebSocketLike;
+  /** The tab's own storage; null where there is none. */
+  readonly storage: StorageLike | null;
+  /** Takes the named lock within `waitMs`; resolves to its release, or null where another holds it. Absent: no locks here. */
+  lock?(name: string, waitMs: number): Promise<(() => void) | null>;
+  /** Calls back for each event until the returned function is called. */
+  lifecycle(listener: (event: LifecycleEvent) => void): () => void;
+  /** An error thrown by the application's own handler. */
+  report(error: unknown): void;
+}
+
+interface Target {
+  addEventListener(type: string, listener: () => void): void;
+  removeEventListener(type: string, listener: () => void): void;
+}
+interface Globals {
+  setTimeout(run: () => void, ms: number): unknown;
+  clearTimeout(timer: unknown): void;
+  WebSocket?: WebSocketClass;
+  sessionStorage?: StorageLike;
+  document?: Target & { visibilityState?: string };
+  addEventListener?: Target["addEventListener"];
+  removeEventListener?: Target["removeEventListener"];
+  reportError?(error: unknown): void;
+  AbortController?: new () => { signal: unknown; abort(): void };
+  navigator?: { locks?: { request(name: string, options: { signal: unknown }, held: () => Promise<void>): Promise<void> } };
+}
+
+/* Reading `sessionStorage` alone throws where a browser blocks storage. */
+function tabStorage(globals: Globals): StorageLike | null {
+  try {
+    return globals.sessionStorage ?? null;
+  } catch {
+    return null;
+  }
+}
+
+function lifecycle(globals: Globals, listener: (event: LifecycleEvent) => void): () => void {
+  const undo: (() => void)[] = [];
+  const listen = (target: Target | undefined, type: string, run: () => void): void => {
+    if (typeof target?.addEventListener !== "function") return;
+    target.addEventListener(type, run);
+    undo.push(() => target.removeEventListener(type, run));
+  };
+  const { document } = globals;
+  for (const type of ["online", "pageshow", "pagehide"] as const) listen(globals as Target, type, () => listener(type));
+  for (const type of ["freeze", "resume"] as const) listen(document, type, () => listener(type));
+  listen(document, "visibilitychange", () => document?.visibilityState === "visible" && listener("visible"));
+  return () => undo.forEach((run) => run());
+}
+
+function locker(globals: Globals): Pick<Environment, "lock"> {
+  const { AbortController } = globals;
+  if (!globals.navigator?.locks || !AbortController) return {};
+  const { locks } = globals.navigator;
+  return {
+    lock: (name, waitMs) =>
+      new Promise((resolve) => {
+        const abort = new AbortController();
+        const timer = globals.setTimeout(() => abort.abort(), waitMs);
+        const held = (): Promise<void> =>
+          new Promise((release) => {
+            globals.clearTimeout(timer);
+            resolve(release);
+          });
+        locks.request(name, { signal: abort.signal }, held).catch(() => resolve(null));
+      }),
+  };
+}
+
+/** The runtime's own means; `webSocket` stands in where there is no global one (Node 20). */
+export function systemEnvironment(webSocket?: WebSocketClass): Environment {
+  const globals = globalThis as unknown as Globals;
+  return {
+    now: () => Date.now(),
+    random: () => Math.random(),
+    setTimer: (run, ms) => globals.setTimeout(run, Math.min(ms, 2 ** 31 - 1)),
+    clearTimer: (timer) => globals.clearTimeout(timer),
+    defer: (run) => void Promise.resolve().then(run),
+    openSocket(url, protocols) {
+      const Socket = webSocket ?? globals.WebSocket;
+      if (!Socket) throw new TypeError("no WebSocket here: pass one as `webSocket`");
+      return new Socket(url, protocols) as WebSocketLike;
+    },
+    storage: tabStorage(globals),
+    ...locker(globals),
+    lifecycle: (listener) => lifecycle(globals, listener),
+    report(error) {
+      if (globals.reportError) globals.reportError(error);
+      else globals.setTimeout(() => { throw error; }, 0);
+    },
+  };
+}

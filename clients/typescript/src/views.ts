@@ -1,0 +1,251 @@
+/*
+ * What `live()` returns: a value kept up to date. LoadedView joins a snapshot of the application's own with the
+ * events after it; KeyedView shows the channel's keyed state. Both read a channel only while somebody watches.
+ */
+import { backoff } from "./core/backoff.js";
+import type { Effect } from "./core/log.js";
+import type { Freshness } from "./driver/subscriptions.js";
+import type { Consumer, Subscription } from "./driver/subscription.js";
+import type { Engine } from "./engine.js";
+import type { HubError, Position } from "./errors.js";
+import { toMessage, type Message } from "./message.js";
+import { Value, type Observable } from "./observable.js";
+import type { Msg } from "./protocol/frames.js";
+
+/* Events that wait for `load`; a slower load starts over. */
+const HELD_MAX = 1_024;
+
+abstract class View<T> implements Observable<T> {
+  seen = 0;
+  protected subscription: Subscription | null = null;
+  private readonly value: Value<T>;
+  private scheduled = false;
+  private lastTold = 0;
+
+  constructor(
+    protected readonly engine: Engine,
+    protected readonly channel: string,
+    initial: T,
+    private readonly pauseMs: number,
+  ) {
+    this.value = new Value(initial, engine.env.report);
+  }
+
+  /** The value as last told. */
+  get(): T {
+    return this.value.get();
+  }
+
+  subscribe(listener: (value: T) => void): () => void {
+    const end = this.value.subscribe(listener);
+    const joined = this.subscription;
+    this.subscription = this.engine.subscriptions.acquire(this.channel, this);
+    if (!joined) this.joined(this.subscription);
+    let ended = false;
+    return () => {
+      if (ended) return;
+      ended = true;
+      end();
+      if (!this.value.watched) this.engine.subscriptions.release(this.channel, this);
+    };
+  }
+
+  /** Tells soon: once for all that one message brings, and not more often than asked. */
+  changed(): void {
+    if (this.scheduled) return;
+    this.scheduled = true;
+    const { env } = this.engine;
+    const wait = this.pauseMs && this.lastTold + this.pauseMs - env.now();
+    const tell = (): void => {
+      this.scheduled = false;
+      this.lastTold = env.now();
+      if (this.subscription) this.value.set(this.build(this.subscription));
+    };
+    if (wait > 0) env.setTimer(tell, wait);
+    else env.defer(tell);
+  }
+
+  /** The last watcher is gone and the linger over. */
+  detached(): void {
+    this.subscription = null;
+    this.seen = 0;
+  }
+
+  /** The first watcher came. */
+  protected joined(_subscription: Subscription): void {}
+
+  protected abstract build(subscription: Subscription): T;
+}
+
+export type Loaded<T> = Freshness & {
+  /** `undefined` until the first `load` has answered. */
+  readonly data: T | undefined;
+  /** Why `load` failed last (it is tried again), or why the channel is refused. */
+  readonly error: unknown;
+};
+export interface LoadOptions<T, M = Message> {
+  /** The state now; `cursor` the position it contains, where the backend knows it. Called first, and again whenever events were lost. */
+  load(): Promise<{ data: T; cursor?: Position }> | { data: T; cursor?: Position };
+  /** The state after an event. Without a `cursor` an event may be in the loaded state already. */
+  apply(state: T, event: M): T;
+}
+
+export class LoadedView<T, M = Message> extends View<Loaded<T>> implements Consumer {
+  readonly mode = "every";
+  private data: T | undefined;
+  private error: unknown;
+  private run = 0;
+  private failures = 0;
+  private from = 0;
+  private held: Msg[] | null = null;
+
+  constructor(engine: Engine, channel: string, private readonly options: LoadOptions<T, M>) {
+    super(engine, channel, { data: undefined, error: undefined, freshness: "catching-up" }, 0);
+  }
+
+  effect(effect: Exclude<Effect, { kind: "deliver" | "hole" }>): void {
+    const whole = effect.kind === "live" || (effect.kind === "opened" && effect.outcome === "full") || (effect.kind === "rewind" && effect.lost === 0);
+    if (!whole || (effect.kind === "opened" && this.run === 0)) this.reload();
+  }
+
+  protected override joined({ log }: Subscription): void {
+    if (log.phase === "replaying" || log.phase === "live") this.reload();
+  }
+
+  message(msg: Msg, replayed: boolean): void {
+    if (!this.held) return this.take(msg, replayed);
+    this.held.push(msg);
+    if (this.held.length > HELD_MAX) this.reload();
+  }
+
+  override detached(): void {
+    super.detached();
+    this.run++;
+    this.data = this.error = undefined;
+    this.held = null;
+    this.run = 0;
+  }
+
+  protected build(subscription: Subscription): Loaded<T> {
+    const own = this.engine.subscriptions.freshness(subscription);
+    const freshness: Freshness = this.held && own.freshness === "live" ? { freshness: "catching-up" } : own;
+    return { data: this.data, error: subscription.refused ?? this.error, ...freshness };
+  }
+
+  private reload(): void {
+    const run = ++loads;
+    this.run = run;
+    this.held = [];
+    this.from = this.subscription?.log.cursor?.offset ?? 0;
+    Promise.resolve()
+      .then(() => this.options.load())
+      .then(
+        (loaded) => run === this.run && this.loaded(loaded),
+        (error: unknown) => run === this.run && this.failed(run, error),
+      );
+  }
+
+  private loaded({ data, cursor }: { data: T; cursor?: Position }): void {
+    const { subscription } = this;
+    const held = this.held ?? [];
+    this.held = null;
+    this.failures = 0;
+    this.error = undefined;
+    this.data = data;
+    const here = subscription?.log.cursor;
+    if (cursor && here && cursor.epoch === here.epoch) {
+      this.seen = cursor.offset;
+      if (cursor.offset < this.from) {
+        subscription?.moveBack(cursor.offset);
+        return this.changed();
+      }
+    }
+    for (const msg of held)
+      if (msg.o > this.seen || !cursor || cursor.epoch !== here?.epoch) this.take(msg, true);
+    if (here && cursor?.epoch === here.epoch) this.seen = Math.max(this.seen, held.at(-1)?.o ?? 0);
+    this.changed();
+  }
+
+  private failed(run: number, error: unknown): void {
+    const { env } = this.engine;
+    this.error = error;
+    this.changed();
+    env.setTimer(() => run === this.run && this.reload(), backoff(this.failures++, env.random()));
+  }
+
+  private take(msg: Msg, replayed: boolean): void {
+    const epoch = this.subscription?.log.cursor?.epoch ?? "";
+    try {
+      this.data = this.options.apply(this.data as T, toMessage(this.channel, epoch, msg, replayed) as M);
+    } catch (error) {
+      this.engine.env.report(error);
+    }
+    this.changed();
+  }
+}
+
+/* Numbers every load of the program, so that a late answer never meets a newer question. */
+let loads = 0;
+
+export type Keyed<V> = Freshness & {
+  /** The newest value of each key that is neither removed nor expired. */
+  readonly data: ReadonlyMap<string, V>;
+  /** Publications skipped because a newer one of the same key was there, since the view began. */
+  readonly conflated: number;
+  readonly error: HubError | undefined;
+};
+export interface KeyedOptions {
+  mode: "latest";
+  /** At most so many updates a second, kept by the node and by the view. */
+  maxHz?: number;
+}
+
+export class KeyedView<V> extends View<Keyed<V>> implements Consumer {
+  readonly mode = "latest";
+  readonly state = true;
+  readonly hz?: number;
+  private conflated = 0;
+  private timer: unknown = null;
+
+  constructor(engine: Engine, channel: string, { maxHz }: { maxHz?: number }) {
+    super(engine, channel, { data: new Map(), conflated: 0, error: undefined, freshness: "catching-up" }, maxHz ? 1000 / maxHz : 0);
+    if (maxHz) this.hz = maxHz;
+  }
+
+  /** Hides what has expired since it was told. */
+  override get(): Keyed<V> {
+    if (this.subscription?.keyed?.expire(this.engine.subscriptions.brokerNow())) this.changed();
+    return super.get();
+  }
+
+  /** The publication behind a key. */
+  item(key: string): Message<V> | undefined {
+    const item = this.subscription?.keyed?.values.get(key);
+    const epoch = this.subscription?.log.cursor?.epoch ?? "";
+    return item && (toMessage(this.channel, epoch, item, false) as Message<V>);
+  }
+
+  message(_msg: Msg, _replayed: boolean, skipped: number): void {
+    this.conflated += skipped;
+    if (skipped) this.changed();
+  }
+
+  override detached(): void {
+    super.detached();
+    this.engine.env.clearTimer(this.timer);
+    this.conflated = 0;
+  }
+
+  protected build(subscription: Subscription): Keyed<V> {
+    const { env, subscriptions } = this.engine;
+    const { keyed, refused } = subscription;
+    const now = subscriptions.brokerNow();
+    keyed?.expire(now);
+    const data = new Map<string, V>();
+    for (const [key, item] of keyed?.values ?? []) data.set(key, (item.b ?? item.d) as V);
+    env.clearTimer(this.timer);
+    const next = keyed?.nextExpiry() ?? Infinity;
+    if (next < Infinity) this.timer = env.setTimer(() => this.changed(), next - now);
+    return { data, conflated: this.conflated, error: refused ?? undefined, ...subscriptions.freshness(subscription) };
+  }
+}

@@ -1,0 +1,101 @@
+/* What survives a page reload, in virtual time: two hubs over one storage stand for two lives of a page. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { World } from "./harness.js";
+import { hubIn, live, msg, ok } from "./world.js";
+
+/* A first life that reads "c" to offset 5, publishes once unanswered, and is put away. */
+async function firstLife(world: World) {
+  const hub = hubIn(world, { persist: "tab" });
+  hub.channel("c").on("*", () => {});
+  await world.welcome();
+  world.socket.push(ok("c", 4), live("c", 4), msg("c", 5, 0));
+  hub.channel("out").publish("x", new Uint8Array([7]), { id: "p-1", queueFor: "1m" });
+  await world.lifecycle("pagehide");
+  assert.equal(world.socket.closedWith, 1000);
+  return hub;
+}
+
+test("a reload goes on with the session, the cursors and the outbox", async () => {
+  const world = new World();
+  await firstLife(world);
+  world.now += 3_000;
+  const got: number[] = [];
+  const hub = hubIn(world, { persist: "tab" });
+  hub.channel("c").on("*", ({ offset }) => got.push(offset));
+  const hello = await world.welcome({ resumed: true });
+  assert.deepEqual(hello.session, { id: "s1", key: "k1", attempt: world.now });
+  assert.deepEqual(hello.subs, [{ ch: "c", e: "e1", o: 5, mode: "every" }]);
+  assert.deepEqual(world.socket.sent.splice(0), [{ t: "pub", i: 1, ch: "out", id: "p-1", b: "Bw==", ev: "x" }]);
+  world.socket.push(ok("c", 5, "full"), msg("c", 6, 0), live("c", 6, 1), { t: "ok", i: 1, e: "e", o: 1 });
+  assert.deepEqual(got, [6]);
+  assert.equal(hub.outbox.items().length, 0);
+});
+
+test("a page whose clock went back still claims above its own last attempt", async () => {
+  const world = new World();
+  await firstLife(world);
+  const first = hubIn(world, { persist: "tab" });
+  first.connect();
+  const { session } = await world.welcome();
+  await world.lifecycle("freeze");
+  world.now -= 100_000;
+  const hub = hubIn(world, { persist: "tab" });
+  hub.connect();
+  const again = (await world.welcome()).session as { attempt: number };
+  assert.equal(again.attempt, (session as { attempt: number }).attempt + 1);
+});
+
+test("a duplicated tab leaves the session to its twin but keeps the positions", async () => {
+  const world = new World();
+  const first = hubIn(world, { persist: "tab" });
+  first.channel("c").on("*", () => {});
+  await world.welcome();
+  world.socket.push(ok("c", 4), live("c", 4), msg("c", 5, 0));
+  first.channel("out").publish("x", 1);
+  await world.advance(1_000);
+  const twin = hubIn(world, { persist: "tab" });
+  twin.channel("c").on("*", () => {});
+  const hello = await world.welcome({ session: { id: "s2", key: "k2", ttl: 1 } });
+  assert.equal(hello.session, undefined);
+  assert.deepEqual(hello.subs, [{ ch: "c", e: "e1", o: 5, mode: "every" }]);
+  assert.deepEqual(world.socket.sent, []);
+  assert.deepEqual([...world.locks].sort(), ["tidewire:s1", "tidewire:s2"]);
+});
+
+test("views and last start from what they asked for, not from the old page's cursor", async () => {
+  const world = new World();
+  await firstLife(world);
+  const hub = hubIn(world, { persist: "tab" });
+  hub.channel("c").on("*", () => {}, { last: 20 });
+  assert.deepEqual((await world.welcome()).subs, [{ ch: "c", last: 20, mode: "every" }]);
+});
+
+test("close forgets everything that was written down", async () => {
+  const world = new World();
+  await firstLife(world);
+  const hub = hubIn(world, { persist: "tab" });
+  hub.connect();
+  await world.welcome();
+  hub.close();
+  assert.equal(world.storage?.items.size, 0);
+  assert.equal(world.locks.size, 0);
+});
+
+test("a storage that throws or holds nonsense costs the reload, not the page", async () => {
+  for (const text of ["{", "null", "7", '{"cursors":null}', '{"cursors":{"c":7},"outbox":[{}],"session":{}}']) {
+    const world = new World();
+    const storage = {
+      getItem: () => text,
+      setItem: () => {
+        throw new Error("quota");
+      },
+      removeItem: () => {},
+    };
+    const hub = hubIn(world, { persist: storage });
+    hub.channel("c").on("*", () => {});
+    const hello = await world.welcome();
+    assert.deepEqual(hello.subs, [{ ch: "c", mode: "every" }], text);
+    assert.equal(hello.session, undefined);
+  }
+});

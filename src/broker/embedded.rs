@@ -1,1 +1,0 @@
-//! Broker on the embedded log.

@@ -1,0 +1,481 @@
+//! The delivery core: pulls from cursors into one write.
+//!
+//! Order and exactly-once rest on this: a cursor moves under the connection's lock, and only
+//! when bytes of the frames it passes left for the socket or were copied to the rest. Called by
+//! whoever has publications, replies or a writable socket; never waits, never calls the broker.
+
+use std::{
+    cell::RefCell,
+    io,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tidewire_protocol::{
+    Frame, Position,
+    command::{Fallback, Mode},
+    frame::{GapReason, Recovery},
+};
+
+use super::{
+    connection::{Connection, Out, Slots},
+    websocket,
+};
+use crate::{
+    channel::{Message, Read},
+    clock,
+    session::{Phase, Progress, Sub},
+    telemetry::labels::DeliveryMode,
+};
+
+/// Most bytes of one write while the socket takes all; past it coalescing gains nothing more.
+const TURN_BYTES_MAX: usize = 64 * 1024;
+/// Most bytes at a time for a socket that was full: little that is old stands before the newest.
+const SLOW_TURN_BYTES_MAX: usize = 16 * 1024;
+/// Most bytes of one subscription in a turn, so that a busy one does not starve the others.
+const SUB_BYTES_MAX: usize = 16 * 1024;
+/// Turns of one pull; then the connection goes to the back of the queue.
+const TURNS_MAX: usize = 16;
+/// A client that took no byte for this long is cut; its session is kept.
+const STALL_MS_MAX: u64 = 60_000;
+
+thread_local! {
+    /// The message under construction, reused from pull to pull.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static MOVES: RefCell<Vec<Move>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What one subscription's cursor does if the message leaves.
+#[derive(Debug)]
+pub(super) struct Move {
+    pub slot: u8,
+    pub progress: Progress,
+    /// Publications in the message.
+    pub count: u64,
+}
+
+/// How a write went.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// All of it.
+    All,
+    /// Part of it; the rest is kept and a task waits for the socket.
+    Part,
+    /// Nothing; a task waits for the socket.
+    Nothing,
+    /// The socket broke.
+    Broken,
+}
+
+impl Connection {
+    /// Writes everything there is to write, as far as the socket takes it.
+    pub(super) fn pull_under(self: &Arc<Self>, out: &mut Out) {
+        if out.blocked || out.dead {
+            return;
+        }
+        self.pull_turns(out, TURN_BYTES_MAX);
+        self.load_if_behind(out);
+    }
+
+    fn pull_turns(self: &Arc<Self>, out: &mut Out, bytes_max: usize) {
+        for _ in 0..TURNS_MAX {
+            if !self.write_rest(out) || !self.turn(out, bytes_max) {
+                return;
+            }
+        }
+        let connection = Arc::clone(self);
+        self.gateway.tasks.spawn(async move {
+            let mut out = connection.lock();
+            connection.pull_under(&mut out);
+        });
+    }
+
+    /// One message. True: there may be more to write.
+    fn turn(self: &Arc<Self>, out: &mut Out, bytes_max: usize) -> bool {
+        let mut message = Message::reusing(self.encoding, SCRATCH.take());
+        let mut moves = MOVES.take();
+        if !out.lane(self.encoding).is_empty() {
+            message.push_encoded(out.lane(self.encoding));
+        }
+        let taken = self.take_ready();
+        let unserved = self.fill(out, taken, &mut message, &mut moves, bytes_max);
+        let written = self.write(out, message, &moves);
+        if written == Written::Nothing {
+            self.put_ready(taken);
+        } else {
+            self.put_ready(unserved);
+        }
+        moves.clear();
+        MOVES.replace(moves);
+        written == Written::All && (!unserved.is_empty())
+    }
+
+    /// Adds what the ready subscriptions find; answers those that have more.
+    fn fill(
+        self: &Arc<Self>,
+        out: &mut Out,
+        mut ready: Slots,
+        message: &mut Message,
+        moves: &mut Vec<Move>,
+        bytes_max: usize,
+    ) -> Slots {
+        let mut unserved = Slots::default();
+        if ready.is_empty() || out.session.is_none() {
+            return unserved;
+        }
+        let mut from = out.turn;
+        while let Some(slot) = ready.next(from) {
+            if message.len() >= bytes_max {
+                out.turn = slot;
+                break;
+            }
+            ready.remove(slot);
+            from = slot.wrapping_add(1);
+            if self.is_early(out, slot) {
+                continue;
+            }
+            let Some(sub) = out.session.as_ref().and_then(|session| session.sub(slot)) else {
+                continue;
+            };
+            let room = (bytes_max - message.len()).min(SUB_BYTES_MAX);
+            let (progress, count, end) = read_sub(sub, message, room);
+            moves.push(Move {
+                slot,
+                progress,
+                count,
+            });
+            match end {
+                End::More => unserved.insert(slot),
+                End::Behind => out.behind.insert(slot),
+                End::Done => {}
+            }
+        }
+        unserved.insert_all(ready);
+        unserved
+    }
+
+    /// Whether `hz` says to wait; a timer then marks the subscription when it is due.
+    fn is_early(self: &Arc<Self>, out: &mut Out, slot: u8) -> bool {
+        let Some(sub) = out
+            .session
+            .as_mut()
+            .and_then(|session| session.sub_mut(slot))
+        else {
+            return false;
+        };
+        if sub.wishes.hz.is_none() || sub.progress.phase != Phase::Live {
+            return false;
+        }
+        let wait_ms = sub.due_ms.saturating_sub(clock::now_ms());
+        if wait_ms == 0 {
+            return false;
+        }
+        if !sub.armed {
+            sub.armed = true;
+            let (connection, number) = (Arc::clone(self), sub.number);
+            self.gateway.tasks.spawn(async move {
+                tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+                let mut out = connection.lock();
+                if let Some(sub) = out
+                    .session
+                    .as_mut()
+                    .and_then(|session| session.sub_mut(slot))
+                    && sub.number == number
+                {
+                    sub.armed = false;
+                    connection.mark_ready(slot);
+                    connection.pull_under(&mut out);
+                }
+            });
+        }
+        true
+    }
+
+    /// Seals and writes a message; moves cursors, and empties the lane if it is in it, when
+    /// anything left.
+    pub(super) fn write(
+        self: &Arc<Self>,
+        out: &mut Out,
+        message: Message,
+        moves: &[Move],
+    ) -> Written {
+        if message.is_empty() {
+            self.commit(out, moves);
+            SCRATCH.replace(message.into_bytes());
+            return Written::All;
+        }
+        let mut bytes = message.into_bytes();
+        let begin = websocket::seal(self.encoding, &mut bytes);
+        let result = self.socket.try_write(&bytes[begin..]);
+        let written = match result {
+            Ok(count) => {
+                self.accepted_ms.store(clock::now_ms(), Ordering::Relaxed);
+                self.gateway.metrics.delivered_bytes.increment(count as u64);
+                self.clear_lane(out);
+                self.commit(out, moves);
+                if begin + count < bytes.len() {
+                    out.keep_rest(&bytes[begin + count..]);
+                    self.block(out);
+                    Written::Part
+                } else {
+                    self.flush_socket(out)
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.block(out);
+                Written::Nothing
+            }
+            Err(_gone) => {
+                out.dead = true;
+                self.notify_ended();
+                Written::Broken
+            }
+        };
+        SCRATCH.replace(bytes);
+        written
+    }
+
+    fn flush_socket(self: &Arc<Self>, out: &mut Out) -> Written {
+        if self.socket.try_flush() {
+            return Written::All;
+        }
+        self.block(out);
+        Written::Part
+    }
+
+    fn commit(&self, out: &mut Out, moves: &[Move]) {
+        let Some(session) = &mut out.session else {
+            return;
+        };
+        let now_ms = if moves.is_empty() { 0 } else { clock::now_ms() };
+        for step in moves {
+            let Some(sub) = session.sub_mut(step.slot) else {
+                continue;
+            };
+            if step.count > 0 {
+                sub.channel.touch(now_ms);
+                let passed = step.progress.cursor.saturating_sub(sub.progress.cursor);
+                count_delivery(sub, step.count, passed);
+                if let Some(hz) = sub.wishes.hz {
+                    sub.due_ms = now_ms + 1000 / u64::from(hz.max(1));
+                }
+            }
+            sub.progress = step.progress;
+        }
+    }
+
+    /// Writes the rest of an earlier message. False: the socket is full, or gone.
+    pub(super) fn write_rest(self: &Arc<Self>, out: &mut Out) -> bool {
+        while out.has_rest() {
+            match self.socket.try_write(&out.rest[out.rest_at..]) {
+                Ok(count) => {
+                    self.accepted_ms.store(clock::now_ms(), Ordering::Relaxed);
+                    out.rest_at += count;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.block(out);
+                    return false;
+                }
+                Err(_gone) => {
+                    out.dead = true;
+                    self.notify_ended();
+                    return false;
+                }
+            }
+        }
+        out.clear_rest();
+        self.flush_socket(out) == Written::All
+    }
+
+    /// Writes the last bytes of a connection: the lane, then `frame`; nothing follows.
+    pub(super) fn write_last(self: &Arc<Self>, out: &mut Out, frame: &[u8]) {
+        out.append_last(self.encoding, frame);
+        if !out.blocked {
+            self.write_rest(out);
+        }
+    }
+
+    /// The socket is full: lets a task wait for it and go on.
+    fn block(self: &Arc<Self>, out: &mut Out) {
+        out.full = true;
+        if out.blocked {
+            return;
+        }
+        out.blocked = true;
+        self.gateway.metrics.stalled_connections.increment(1.0);
+        let connection = Arc::clone(self);
+        self.gateway.tasks.spawn(async move {
+            connection.drain().await;
+            connection
+                .gateway
+                .metrics
+                .stalled_connections
+                .decrement(1.0);
+        });
+    }
+
+    /// Writes whenever the socket takes bytes, until it takes them all at once.
+    async fn drain(self: &Arc<Self>) {
+        loop {
+            let stalled_ms =
+                clock::now_ms().saturating_sub(self.accepted_ms.load(Ordering::Relaxed));
+            let left = Duration::from_millis(STALL_MS_MAX.saturating_sub(stalled_ms));
+            let writable = tokio::select! {
+                writable = tokio::time::timeout(left, self.socket.writable()) => matches!(writable, Ok(Ok(()))),
+                () = self.ended() => false,
+            };
+            let mut out = self.lock();
+            if !writable || out.dead {
+                if self.accepted_ms.load(Ordering::Relaxed) + STALL_MS_MAX <= clock::now_ms() {
+                    out.gave_up();
+                }
+                out.dead = true;
+                drop(out);
+                self.notify_ended();
+                return;
+            }
+            out.full = false;
+            self.pull_turns(&mut out, SLOW_TURN_BYTES_MAX);
+            if !out.full {
+                out.blocked = false;
+                self.load_if_behind(&mut out);
+                return;
+            }
+        }
+    }
+}
+
+fn count_delivery(sub: &Sub, count: u64, passed: u64) {
+    let Some(counts) = sub.channel.counts() else {
+        return;
+    };
+    match sub.wishes.mode {
+        Mode::Every => counts.deliveries.add(DeliveryMode::Every, count),
+        Mode::Latest => {
+            counts.deliveries.add(DeliveryMode::Latest, count);
+            counts.conflated.increment(passed.saturating_sub(count));
+        }
+    }
+}
+
+/// What is left of a subscription after it was read.
+enum End {
+    /// Nothing: it is at the head.
+    Done,
+    /// More than fitted.
+    More,
+    /// Pages of history or state.
+    Behind,
+}
+
+/// Most steps of one read: a new life, a gap, the frames, the mark.
+const STEPS_MAX: usize = 8;
+
+/// Reads one subscription into the message, marks included, each in its place.
+fn read_sub(sub: &Sub, message: &mut Message, bytes_max: usize) -> (Progress, u64, End) {
+    let mut progress = sub.progress;
+    let mut total = 0;
+    for _ in 0..STEPS_MAX {
+        if matches!(progress.phase, Phase::Snapshot { .. }) {
+            return (progress, total, End::Behind);
+        }
+        match sub.channel.read(
+            sub.wishes.mode,
+            progress.life,
+            progress.cursor,
+            message,
+            bytes_max,
+        ) {
+            Read::Copied {
+                cursor,
+                count,
+                at_head,
+            } => {
+                total += count;
+                advance(&mut progress, cursor, count);
+                if at_head {
+                    caught_up(sub, &mut progress, message);
+                    return (progress, total, End::Done);
+                }
+                return (progress, total, End::More);
+            }
+            Read::AtHead => {
+                caught_up(sub, &mut progress, message);
+                return (progress, total, End::Done);
+            }
+            Read::Full => return (progress, total, End::More),
+            Read::Behind => return (progress, total, End::Behind),
+            Read::Gap { to, reason } => gap(sub, &mut progress, to, reason, message),
+            Read::NewLife { life, position } => {
+                new_life(sub, &mut progress, life, position, message)
+            }
+        }
+    }
+    (progress, total, End::More)
+}
+
+/// Moves a cursor over publications that are in the message.
+pub(super) fn advance(progress: &mut Progress, cursor: u64, count: u64) {
+    progress.cursor = cursor;
+    if progress.phase == Phase::Replay {
+        progress.replayed += count;
+    }
+}
+
+fn caught_up(sub: &Sub, progress: &mut Progress, message: &mut Message) {
+    if progress.phase == Phase::Replay {
+        progress.phase = Phase::Live;
+        message.push(&Frame::Live {
+            channel: sub.channel.name().clone(),
+            offset: progress.cursor,
+            replayed: progress.replayed,
+        });
+    }
+}
+
+/// Tells that publications up to `to` are gone, and what was joined to the position follows.
+pub(super) fn gap(
+    sub: &Sub,
+    progress: &mut Progress,
+    to: u64,
+    reason: GapReason,
+    message: &mut Message,
+) {
+    message.push(&Frame::Gap {
+        channel: sub.channel.name().clone(),
+        from: progress.cursor + 1,
+        to,
+        reason,
+    });
+    progress.cursor = to;
+    if sub.wishes.fallback == Fallback::State {
+        progress.phase = Phase::Snapshot { from: 1 };
+    }
+}
+
+/// Tells that the log began another life, and starts over from its head.
+pub(super) fn new_life(
+    sub: &Sub,
+    progress: &mut Progress,
+    life: u32,
+    position: Position,
+    message: &mut Message,
+) {
+    let phase = if sub.wishes.fallback == Fallback::State {
+        Phase::Snapshot { from: 1 }
+    } else {
+        Phase::Replay
+    };
+    *progress = Progress {
+        life,
+        cursor: position.offset,
+        phase,
+        replayed: 0,
+    };
+    message.push(&Frame::Subscribed {
+        i: None,
+        channel: sub.channel.name().clone(),
+        position,
+        recovery: Recovery::Reset,
+    });
+}

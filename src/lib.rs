@@ -1,0 +1,23 @@
+//! Tidewire: a real-time WebSocket hub whose sessions never break.
+//!
+//! The program is `cli`; whole nodes for tests are `node`, made from a `config`.
+
+mod auth;
+mod broker;
+mod channel;
+pub mod cli;
+mod clock;
+pub mod config;
+mod demo;
+mod feed;
+mod gateway;
+mod http;
+mod journal;
+pub mod node;
+mod presence;
+mod random;
+mod session;
+mod storage;
+mod store;
+mod tasks;
+mod telemetry;

@@ -1,0 +1,75 @@
+//! The contract suites on the embedded storage.
+
+use std::{path::Path, sync::Arc};
+
+use parking_lot::Mutex;
+
+use super::*;
+use crate::{
+    broker::{
+        Broker,
+        contract::{Heard, Lab, broker_contract},
+    },
+    store::CheckpointStore,
+};
+
+/// One folder, opened at most once at a time.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    dir: tempfile::TempDir,
+    options: Options,
+    opened: Mutex<Option<EmbeddedStorage>>,
+}
+
+impl Folder {
+    pub(crate) fn new(sync: Sync) -> Self {
+        Self::with(Options {
+            sync,
+            ..Options::default()
+        })
+    }
+
+    pub(crate) fn with(options: Options) -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            options,
+            opened: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn close(&self) {
+        self.opened.lock().take();
+    }
+
+    /// Closes the folder and opens it again.
+    pub(crate) fn reopen(&self) -> (Arc<EmbeddedBroker>, Arc<EmbeddedStore>) {
+        self.close();
+        let opened = EmbeddedStorage::open(self.path(), self.options.clone()).unwrap();
+        *self.opened.lock() = Some(opened.storage);
+        (opened.broker, opened.store)
+    }
+}
+
+impl Lab for Folder {
+    async fn open(&self, announce: Arc<Heard>) -> Arc<dyn Broker> {
+        let (broker, _) = self.reopen();
+        broker.announce_to(announce);
+        broker
+    }
+}
+
+mod at_interval {
+    use super::*;
+    broker_contract!(Folder::new(Sync::Interval(
+        std::time::Duration::from_millis(5)
+    )));
+}
+
+mod always {
+    use super::*;
+    broker_contract!(Folder::new(Sync::Always));
+}

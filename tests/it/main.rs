@@ -1,0 +1,7 @@
+//! Whole nodes in this process, on port 0, over real sockets and a real folder; the client is
+//! `tokio-tungstenite`, an implementation that shares no code with the node's.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod delivery;
+mod support;

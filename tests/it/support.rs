@@ -1,0 +1,329 @@
+//! A node and a client for tests, with a small language of expectations.
+
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use futures_util::{SinkExt, StreamExt};
+use jsonwebtoken::{EncodingKey, Header};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tidewire::{
+    config::{self, Sources},
+    node::Node,
+};
+use tokio::net::TcpStream;
+use tokio_tungstenite::{
+    WebSocketStream, client_async_with_config,
+    tungstenite::{Message, client::IntoClientRequest, protocol::WebSocketConfig},
+};
+
+/// The one time limit of every expectation.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const SECRET: &str = "a secret of tests that is long enough for HS256";
+pub const API_KEY: &str = "a-test-key-with-every-scope";
+
+/// The configuration of most tests.
+pub const CONFIG: &str = r#"
+[namespaces.default]
+max_rate = "100000/s"
+history_size = 1000
+history_ttl = "1h"
+[namespaces.small]
+max_rate = "100000/s"
+history_size = 4
+history_ttl = "1h"
+[namespaces.volatile]
+max_rate = "100000/s"
+history_size = 0
+[namespaces.orders]
+max_rate = "100000/s"
+history_size = 1000
+history_ttl = "1h"
+state = true
+[namespaces.chat]
+max_rate = "100000/s"
+history_size = 200
+history_ttl = "1h"
+presence = "members"
+allow = ["sub"]
+[limits]
+connections_per_ip = 100000
+commands = "100000/s"
+subscribes = "100000/s"
+reads = "100000/s"
+"#;
+
+pub struct TestNode {
+    node: Option<Node>,
+    pub dir: TempDir,
+    config: String,
+}
+
+impl TestNode {
+    pub async fn start() -> Self {
+        Self::with(CONFIG).await
+    }
+
+    pub async fn with(text: &str) -> Self {
+        let mut node = Self {
+            node: None,
+            dir: tempfile::tempdir().unwrap(),
+            config: text.to_owned(),
+        };
+        node.boot().await;
+        node
+    }
+
+    async fn boot(&mut self) {
+        let file = self.dir.path().join("tidewire.toml");
+        let data = self.dir.path().join("data");
+        let head = format!("listen = \"127.0.0.1:0\"\ndata_dir = {data:?}\n");
+        let auth = format!(
+            "[auth]\nhmac_secret = {SECRET:?}\n[[api_keys]]\nkey = {API_KEY:?}\nscopes = [\"publish\", \"read\", \"manage\"]\n"
+        );
+        std::fs::write(&file, format!("{head}{auth}{}", self.config)).unwrap();
+        let loaded = config::load(Sources {
+            file: Some(file),
+            ..Sources::default()
+        })
+        .unwrap();
+        self.node = Some(Node::start(loaded.config).await.unwrap());
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.node.as_ref().unwrap().address()
+    }
+
+    pub async fn restart(&mut self) {
+        self.node.take().unwrap().stop().await;
+        self.boot().await;
+    }
+
+    pub async fn client(&self, user: &str) -> Client {
+        let mut client = Client::connect(self.address()).await;
+        client.hello(user, json!({})).await;
+        client
+    }
+}
+
+pub fn now_s() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+}
+
+/// A token of a user who may do everything with client channels.
+pub fn token(user: &str) -> String {
+    token_with(
+        json!({"sub": user, "exp": now_s() + 3600, "can": {"*": ["sub", "pub", "history", "presence"]}}),
+    )
+}
+
+pub fn token_with(claims: Value) -> String {
+    jsonwebtoken::encode(
+        &Header::default(),
+        &claims,
+        &EncodingKey::from_secret(SECRET.as_bytes()),
+    )
+    .unwrap()
+}
+
+/// A client that speaks JSON.
+pub struct Client {
+    pub socket: WebSocketStream<TcpStream>,
+    frames: VecDeque<Value>,
+    pub welcome: Value,
+    next: u64,
+}
+
+impl Client {
+    pub async fn connect(address: SocketAddr) -> Self {
+        Self::connect_as(address, "tidewire.v1.json").await
+    }
+
+    pub async fn connect_as(address: SocketAddr, protocol: &str) -> Self {
+        let mut request = format!("ws://{address}/v1/connect")
+            .into_client_request()
+            .unwrap();
+        request
+            .headers_mut()
+            .insert("sec-websocket-protocol", protocol.parse().unwrap());
+        let stream = TcpStream::connect(address).await.unwrap();
+        let config = WebSocketConfig::default()
+            .read_buffer_size(8192)
+            .write_buffer_size(0);
+        let (socket, _) = client_async_with_config(request, stream, Some(config))
+            .await
+            .unwrap();
+        Self {
+            socket,
+            frames: VecDeque::new(),
+            welcome: Value::Null,
+            next: 0,
+        }
+    }
+
+    pub async fn hello(&mut self, user: &str, more: Value) -> Value {
+        let mut hello = json!({"t": "hello", "token": token(user)});
+        hello
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        self.send(hello).await;
+        self.welcome = self.expect("welcome").await;
+        self.welcome.clone()
+    }
+
+    pub async fn send(&mut self, frame: Value) {
+        self.send_text(&frame.to_string()).await;
+    }
+
+    pub async fn send_text(&mut self, text: &str) {
+        self.socket
+            .send(Message::text(text.to_owned()))
+            .await
+            .unwrap();
+    }
+
+    /// Asks, and answers with the reply of the same number; pushes before it are kept.
+    pub async fn ask(&mut self, mut frame: Value) -> Value {
+        self.next += 1;
+        frame["i"] = json!(self.next);
+        self.send(frame).await;
+        let number = self.next;
+        self.find(|frame| frame["i"] == json!(number)).await
+    }
+
+    pub async fn sub(&mut self, channel: &str, more: Value) -> Value {
+        let mut frame = json!({"t": "sub", "ch": channel});
+        frame
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        let ok = self.ask(frame).await;
+        assert_eq!(ok["t"], "ok", "{ok}");
+        ok
+    }
+
+    pub async fn publish(&mut self, channel: &str, data: Value) -> Value {
+        let ok = self
+            .ask(json!({"t": "pub", "ch": channel, "d": data}))
+            .await;
+        assert_eq!(ok["t"], "ok", "{ok}");
+        ok
+    }
+
+    /// The next frame, whatever it is.
+    pub async fn frame(&mut self) -> Value {
+        if let Some(frame) = self.frames.pop_front() {
+            return frame;
+        }
+        self.fetch().await
+    }
+
+    async fn fetch(&mut self) -> Value {
+        loop {
+            let message = tokio::time::timeout(PATIENCE, self.socket.next())
+                .await
+                .expect("a frame in time");
+            match message.expect("the connection is open").unwrap() {
+                Message::Text(text) => {
+                    let mut frames = text
+                        .split('\n')
+                        .map(|frame| serde_json::from_str(frame).unwrap());
+                    let first = frames.next().unwrap();
+                    self.frames.extend(frames);
+                    return first;
+                }
+                Message::Close(close) => panic!("closed: {close:?}"),
+                _ => {}
+            }
+        }
+    }
+
+    /// The next frame that is not a ping, which must be of this type.
+    pub async fn expect(&mut self, kind: &str) -> Value {
+        loop {
+            let frame = self.frame().await;
+            if frame["t"] != "ping" {
+                assert_eq!(frame["t"], kind, "{frame}");
+                return frame;
+            }
+        }
+    }
+
+    /// The first frame that matches; those before it stay for later.
+    pub async fn find(&mut self, matches: impl Fn(&Value) -> bool) -> Value {
+        let mut before = VecDeque::new();
+        loop {
+            let frame = match self.frames.pop_front() {
+                Some(frame) => frame,
+                None => self.fetch().await,
+            };
+            if matches(&frame) {
+                before.append(&mut self.frames);
+                self.frames = before;
+                return frame;
+            }
+            before.push_back(frame);
+        }
+    }
+
+    /// The close code, after everything else; pushes before it are passed over.
+    pub async fn closed(&mut self) -> (Option<u16>, Vec<Value>) {
+        let mut frames: Vec<Value> = self.frames.drain(..).collect();
+        loop {
+            let message = tokio::time::timeout(PATIENCE, self.socket.next())
+                .await
+                .expect("a close in time");
+            match message {
+                Some(Ok(Message::Text(text))) => frames.extend(
+                    text.split('\n')
+                        .map(|frame| serde_json::from_str::<Value>(frame).unwrap()),
+                ),
+                Some(Ok(Message::Close(close))) => {
+                    return (close.map(|close| close.code.into()), frames);
+                }
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return (None, frames),
+            }
+        }
+    }
+
+    /// Cuts the connection without a word.
+    pub fn cut(self) -> Resume {
+        Resume {
+            id: self.welcome["session"]["id"].clone(),
+            key: self.welcome["session"]["key"].clone(),
+        }
+    }
+}
+
+/// What a client keeps of its session.
+#[derive(Clone)]
+pub struct Resume {
+    pub id: Value,
+    pub key: Value,
+}
+
+impl Resume {
+    pub fn hello(&self, attempt: u64) -> Value {
+        json!({"session": {"id": self.id, "key": self.key, "attempt": attempt}})
+    }
+
+    /// An attempt above any before.
+    pub fn next_attempt() -> u64 {
+        u64::try_from(
+            SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap()
+                .as_millis(),
+        )
+        .unwrap()
+            + 1000
+    }
+}

@@ -1,4 +1,4 @@
-//! The contract suites on the embedded storage.
+//! The contract suites on the embedded storage, and what only it owes: crashes, damage, reclaiming.
 
 use std::{path::Path, sync::Arc};
 
@@ -10,7 +10,10 @@ use crate::{
         Broker,
         contract::{Heard, Lab, broker_contract},
     },
-    store::CheckpointStore,
+    store::{
+        CheckpointStore,
+        contract::{Shelf, store_contract},
+    },
 };
 
 /// One folder, opened at most once at a time.
@@ -45,6 +48,24 @@ impl Folder {
         self.opened.lock().take();
     }
 
+    /// One round of the keeper.
+    pub(crate) fn keep(&self) {
+        let opened = self.opened.lock();
+        keeper::round(&opened.as_ref().unwrap().shared).unwrap();
+    }
+
+    /// Makes the operating system refuse every write from here on.
+    pub(crate) fn fail_writes(&self) {
+        let opened = self.opened.lock();
+        opened.as_ref().unwrap().shared.lock().journal.fail_writes();
+    }
+
+    /// Bytes of all segments.
+    pub(crate) fn bytes(&self) -> u64 {
+        let opened = self.opened.lock();
+        opened.as_ref().unwrap().shared.lock().journal.total_bytes()
+    }
+
     /// Closes the folder and opens it again.
     pub(crate) fn reopen(&self) -> (Arc<EmbeddedBroker>, Arc<EmbeddedStore>) {
         self.close();
@@ -62,8 +83,21 @@ impl Lab for Folder {
     }
 }
 
+mod crash;
+mod model;
+mod reclaim;
+
+impl Shelf for Folder {
+    async fn open(&self) -> Arc<dyn CheckpointStore> {
+        self.reopen().1
+    }
+}
+
 mod at_interval {
     use super::*;
+    store_contract!(Folder::new(Sync::Interval(
+        std::time::Duration::from_millis(5)
+    )));
     broker_contract!(Folder::new(Sync::Interval(
         std::time::Duration::from_millis(5)
     )));
@@ -71,5 +105,6 @@ mod at_interval {
 
 mod always {
     use super::*;
+    store_contract!(Folder::new(Sync::Always));
     broker_contract!(Folder::new(Sync::Always));
 }

@@ -112,6 +112,16 @@ fn copy_live(shared: &Shared, oldest: Oldest) -> Result<(), Halt> {
     Ok(())
 }
 
+/// The first half of a compaction, for the tests of crashes.
+#[cfg(test)]
+pub(super) fn copy_oldest(shared: &Shared) {
+    let _keeping = shared.keeping.lock();
+    let (oldest, _) = shared.look(|state, now| state.journal.oldest(now)).unwrap();
+    if let Some(oldest) = oldest {
+        copy_live(shared, oldest).unwrap();
+    }
+}
+
 /// Removes the segment once what replaces it, and what ended the rest of it, is on disk.
 fn remove(shared: &Shared, oldest: Oldest) -> Result<(), Halt> {
     let mut more = true;

@@ -54,6 +54,22 @@ impl Folder {
         keeper::round(&opened.as_ref().unwrap().shared).unwrap();
     }
 
+    /// Copies what is live in the oldest segment and leaves it there.
+    pub(crate) fn copy_oldest(&self) {
+        let opened = self.opened.lock();
+        keeper::copy_oldest(&opened.as_ref().unwrap().shared);
+    }
+
+    /// Another folder with the files of this one as they are at this moment.
+    pub(crate) fn image(&self) -> Self {
+        let image = Self::with(self.options.clone());
+        for entry in std::fs::read_dir(self.path()).unwrap() {
+            let file = entry.unwrap();
+            std::fs::copy(file.path(), image.path().join(file.file_name())).unwrap();
+        }
+        image
+    }
+
     /// Makes the operating system refuse every write from here on.
     pub(crate) fn fail_writes(&self) {
         let opened = self.opened.lock();

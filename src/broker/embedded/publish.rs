@@ -147,6 +147,7 @@ impl Step<'_> {
         let Some(&old) = channel.history.get(offset) else {
             return Err(BrokerError::Gone);
         };
+        channel.drop_expired(offset, now, self.journal);
         let entry = channel.state.as_ref().and_then(|state| state.at(offset));
         let key = entry.and_then(|entry| entry.key.clone());
         let due = match key {

@@ -39,7 +39,11 @@ enum Op {
     Follow(usize),
     Wait(u64),
     Reopen,
+    /// The process dies: what the files hold at this moment is what the next one finds.
+    Crash,
     Keep,
+    /// The oldest segment is copied, and the process has not come to removing it.
+    Copy,
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -70,7 +74,9 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..3_usize).prop_map(Op::Follow),
         2 => (1..30 * SECOND).prop_map(Op::Wait),
         2 => Just(Op::Reopen),
+        1 => Just(Op::Crash),
         2 => Just(Op::Keep),
+        1 => Just(Op::Copy),
     ]
 }
 
@@ -371,16 +377,23 @@ impl World {
                 self.announced[which] = Some(heads[0].position.offset);
             }
             Op::Wait(ms) => drop(self.clock.fetch_add(ms, Ordering::Relaxed)),
-            Op::Reopen => {
-                self.broker = self.folder.reopen().0;
-                self.broker.announce_to(self.heard.clone());
-                for model in &mut self.models {
-                    model.followed = false;
-                }
-                self.announced = [None; 3];
+            Op::Reopen => self.reopen(),
+            Op::Crash => {
+                self.folder = self.folder.image();
+                self.reopen();
             }
             Op::Keep => self.folder.keep(),
+            Op::Copy => self.folder.copy_oldest(),
         }
+    }
+
+    fn reopen(&mut self) {
+        self.broker = self.folder.reopen().0;
+        self.broker.announce_to(self.heard.clone());
+        for model in &mut self.models {
+            model.followed = false;
+        }
+        self.announced = [None; 3];
     }
 
     async fn put(&mut self, put: Put) {

@@ -31,6 +31,8 @@ interface Vector {
   msgpack_hex?: string;
   expect: "ok" | "ignore" | "reject";
   model?: Record<string, unknown>;
+  /* Instead of `model`, where the message holds several frames. */
+  models?: Record<string, unknown>[];
 }
 
 /* The model says bytes in base64, as JSON does. */
@@ -45,11 +47,11 @@ const only = (frame: Record<string, unknown>, model: Record<string, unknown>): u
 
 /* This client reads pushes and writes commands; what a node must refuse in a command is none of its business. */
 function check(vector: Vector, decode: () => Push[], encode: (frame: Command) => Push | unknown): void {
-  const { dir, expect, model } = vector;
+  const { dir, expect, model, models = model ? [model] : [] } = vector;
   if (dir === "push") {
     if (expect === "reject") assert.throws(decode);
     else if (expect === "ignore") assert.deepEqual(decode(), []);
-    else assert.deepEqual(only(plain(decode()[0]) as Record<string, unknown>, model ?? {}), model);
+    else assert.deepEqual(decode().map((frame, n) => only(plain(frame) as Record<string, unknown>, models[n] ?? {})), models);
   } else if (expect === "ok" && model) {
     const b = typeof model.b === "string" ? { b: fromBase64(model.b) } : {};
     assert.deepEqual(only(encode({ ...model, ...b } as unknown as Command) as Record<string, unknown>, model), model);

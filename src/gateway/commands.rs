@@ -93,7 +93,7 @@ pub async fn execute(
                     .or(token_ms)
             }
             Command::Leave => return Flow::Leave,
-            Command::Hello(_) => return Flow::Close(CloseCode::BadRequest),
+            Command::Hello(_) => connection.send(&[connection.error(None, ErrorCode::BadRequest, "the session is open already")]),
             Command::Unknown { i } => reply(
                 connection,
                 i,

@@ -105,6 +105,9 @@ impl<'a> Scanner<'a> {
         let start = self.at;
         let mut escaped = false;
         loop {
+            let rest = &self.text.as_bytes()[self.at..];
+            let special = |byte: &u8| *byte < b' ' || matches!(*byte, b'"' | b'\\');
+            self.at += rest.iter().position(special).unwrap_or(rest.len());
             match self.peek() {
                 Some(b'"') => {
                     let raw = self.since(start);
@@ -115,7 +118,6 @@ impl<'a> Scanner<'a> {
                     escaped = true;
                     self.escape()?;
                 }
-                Some(byte) if byte >= b' ' => self.at += 1,
                 Some(_) | None => return self.broken(),
             }
         }

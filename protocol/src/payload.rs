@@ -119,8 +119,8 @@ impl Payload {
         Self::Bytes(bytes)
     }
 
-    /// Its size in bytes as the publication limit counts it. Its MessagePack form is never
-    /// larger than three times that, its base64 form than four thirds.
+    /// Its size in bytes as the publication limit counts it. Its MessagePack form is never larger
+    /// than three times that and 3 bytes (a lone `-0`), its base64 form than four thirds and 3.
     #[must_use]
     pub fn len(&self) -> usize {
         match self {

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use jsonwebtoken::{Algorithm, jwk::Jwk};
 use parking_lot::RwLock;
 use serde::Deserialize;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{
     AuthError, KeyError,
@@ -33,11 +33,16 @@ const KEYS_MAX: usize = 100;
 /// The keys of one issuer.
 #[derive(Debug)]
 pub(super) struct Jwks {
+    issuer: Arc<Issuer>,
+    /// Held by the one fetch there is.
+    turn: Arc<Mutex<()>>,
+}
+
+#[derive(Debug)]
+struct Issuer {
     url: String,
     client: reqwest::Client,
     cache: RwLock<Cache>,
-    /// Held by the one caller that fetches.
-    fetching: Mutex<()>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -103,53 +108,62 @@ impl Jwks {
             .build()
             .map_err(KeyError::Fetching)?;
         Ok(Self {
-            url: url.to_owned(),
-            client,
-            cache: RwLock::default(),
-            fetching: Mutex::new(()),
+            issuer: Arc::new(Issuer {
+                url: url.to_owned(),
+                client,
+                cache: RwLock::default(),
+            }),
+            turn: Arc::default(),
         })
     }
 
-    /// The key a token names. Fetches where it is not known or the keys are old; a caller that is
-    /// dropped meanwhile leaves the cache as it was.
+    /// The key a token names. Fetches where it is not known or the keys are old. Cancel-safe: a
+    /// fetch that was begun goes on without its caller, or one that comes and goes could keep
+    /// the keys from everybody.
     pub(super) async fn key(
         &self,
         kid: Option<&str>,
         algorithm: Algorithm,
         now_ms: u64,
     ) -> Result<Arc<VerifyingKey>, AuthError> {
-        let cache = self.cache.read().clone();
+        let cache = self.issuer.cache.read().clone();
         let found = cache.find(kid, algorithm).filter(|_| cache.usable(now_ms));
-        match found {
+        let turn = match found {
             Some(key) if cache.fresh(now_ms) => return Ok(key),
-            Some(key) => {
-                // Old but usable: one caller asks, the others go on with what is there.
-                let Ok(_turn) = self.fetching.try_lock() else {
-                    return Ok(key);
-                };
-                self.refresh(now_ms).await;
-            }
-            None => {
-                let _turn = self.fetching.lock().await;
-                self.refresh(now_ms).await;
+            // Old but usable: one caller asks, the others go on with what is there.
+            Some(key) => match Arc::clone(&self.turn).try_lock_owned() {
+                Ok(turn) => turn,
+                Err(_taken) => return Ok(key),
+            },
+            None => Arc::clone(&self.turn).lock_owned().await,
+        };
+        if self.issuer.may_fetch(now_ms) {
+            let refreshing = Arc::clone(&self.issuer).refresh(now_ms, turn);
+            if let Err(error) = tokio::spawn(refreshing).await {
+                tracing::error!(%error, "fetching token keys failed");
             }
         }
-        let cache = self.cache.read().clone();
+        let cache = self.issuer.cache.read().clone();
         if !cache.usable(now_ms) {
             return Err(AuthError::KeysUnavailable);
         }
         cache.find(kid, algorithm).ok_or(AuthError::UnknownKey)
     }
+}
 
-    /// Fetches unless that was tried a moment ago. Called with the turn held.
-    async fn refresh(&self, now_ms: u64) {
-        {
-            let mut cache = self.cache.write();
-            if !cache.may_fetch(now_ms) {
-                return;
-            }
+impl Issuer {
+    /// Whether the issuer was not asked a moment ago; if so, it is to be asked now.
+    fn may_fetch(&self, now_ms: u64) -> bool {
+        let mut cache = self.cache.write();
+        let may = cache.may_fetch(now_ms);
+        if may {
             cache.tried_ms = Some(now_ms);
         }
+        may
+    }
+
+    /// Replaces the keys by those the issuer has, or leaves them where it does not answer.
+    async fn refresh(self: Arc<Self>, now_ms: u64, _turn: OwnedMutexGuard<()>) {
         match self.fetch().await {
             Ok(keys) => {
                 let mut cache = self.cache.write();

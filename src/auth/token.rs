@@ -126,10 +126,12 @@ fn signed_claims(token: &str, key: &VerifyingKey) -> Result<Claims, AuthError> {
     let decoded = jsonwebtoken::decode::<Claims>(token, &key.key, &validation);
     match decoded {
         Ok(decoded) => Ok(decoded.claims),
-        Err(error) => Err(match error.kind() {
-            ErrorKind::InvalidSignature => AuthError::Signature,
-            ErrorKind::InvalidAlgorithm => AuthError::Algorithm,
-            _ => AuthError::Malformed,
-        }),
+        Err(error) if matches!(error.kind(), ErrorKind::InvalidSignature) => {
+            Err(AuthError::Signature)
+        }
+        Err(error) if matches!(error.kind(), ErrorKind::InvalidAlgorithm) => {
+            Err(AuthError::Algorithm)
+        }
+        Err(_) => Err(AuthError::Malformed),
     }
 }

@@ -10,7 +10,7 @@ mod output;
 mod publish;
 mod serve;
 mod show;
-// mod tail;
+mod tail;
 mod token;
 
 use std::{future::Future, io, process::ExitCode, time::SystemTime};
@@ -39,7 +39,7 @@ enum Command {
     Serve(serve::Arguments),
     Config(show::Arguments),
     Publish(publish::Arguments),
-    // Tail(tail::Arguments),
+    Tail(tail::Arguments),
     Token(token::Arguments),
 }
 
@@ -53,7 +53,7 @@ pub fn main() -> ExitCode {
         Command::Serve(arguments) => serve::serve(arguments),
         Command::Config(arguments) => show::run(arguments),
         Command::Publish(arguments) => publish::run(arguments),
-        // Command::Tail(arguments) => tail::run(arguments),
+        Command::Tail(arguments) => tail::run(arguments),
         Command::Token(arguments) => token::run(arguments),
     };
     match done {

@@ -115,6 +115,10 @@ impl Config {
         let weak =
             |secret: &Option<super::Secret>| secret.as_ref().is_some_and(super::Secret::is_weak);
         let keyless = auth.hmac_secret.is_none() && auth.jwks_url.is_none() && auth.keys.is_empty();
+        let plain_keys = auth
+            .jwks_url
+            .as_deref()
+            .is_some_and(crosses_network_unprotected);
         let found = [
             (
                 self.node.internal_listen.is_none(),
@@ -123,6 +127,10 @@ impl Config {
             (
                 keyless && !auth.anonymous,
                 "no client can connect: set auth.hmac_secret, auth.jwks_url, [[auth.keys]] or auth.anonymous",
+            ),
+            (
+                plain_keys,
+                "auth.jwks_url is not https: whoever sits between can make tokens",
             ),
             (
                 weak(&auth.hmac_secret),
@@ -143,4 +151,17 @@ impl Config {
             .map(|(_, text)| text)
             .collect()
     }
+}
+
+/// Whether fetching from there could be tampered with on the way.
+fn crosses_network_unprotected(url: &str) -> bool {
+    reqwest::Url::parse(url).is_ok_and(|url| {
+        let host = url.host_str().unwrap_or_default();
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let here = host == "localhost"
+            || bare
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|address| address.is_loopback());
+        url.scheme() == "http" && !here
+    })
 }

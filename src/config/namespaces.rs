@@ -181,9 +181,7 @@ impl Namespaces {
     }
 
     pub(super) fn read(reader: &mut Reader<'_>) -> (Self, Vec<(String, Origin)>) {
-        let Some(sections) = reader.map::<Namespace>("namespaces") else {
-            return (Self::default(), Vec::new());
-        };
+        let sections = reader.map::<Namespace>("namespaces", DEFAULT_NAMESPACE);
         let names = sections
             .iter()
             .map(|(name, origin, _)| (name.clone(), origin.clone()));

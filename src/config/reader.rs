@@ -142,10 +142,21 @@ impl<'a> Reader<'a> {
         Self::within(table, header, prefix, self.report, T::read)
     }
 
-    /// Takes a table whose keys users choose, each a section; none where it is absent.
-    pub fn map<T: Section>(&mut self, key: &'static str) -> Option<Vec<(String, Origin, T)>> {
+    /// Takes a table whose keys users choose, each a section; where it is absent, one section of
+    /// defaults named `otherwise`.
+    pub fn map<T: Section>(
+        &mut self,
+        key: &'static str,
+        otherwise: &str,
+    ) -> Vec<(String, Origin, T)> {
         self.known.push(key);
-        let table = self.take_table(key)?;
+        let table = self.take_table(key).unwrap_or_else(|| {
+            let empty = Node {
+                origin: Origin::Default,
+                value: Value::Table(Table::new()),
+            };
+            [(otherwise.to_owned(), empty)].into()
+        });
         let parent = self.child_header(key);
         let mut sections = Vec::with_capacity(table.len());
         for (name, node) in table {
@@ -162,7 +173,7 @@ impl<'a> Reader<'a> {
             let section = Self::within(inner, header, format!("{path}."), self.report, T::read);
             sections.push((name, node.origin, section));
         }
-        Some(sections)
+        sections
     }
 
     /// Takes a list of tables; empty where it is absent.

@@ -235,6 +235,11 @@ fn what_is_printed_is_read_as_the_same_configuration() {
 fn the_defaults_are_a_sound_configuration() {
     let config = load(Sources::default()).unwrap().config;
     assert_eq!(config, Config::default());
+    let shown = print::effective(&load(Sources::default()).unwrap().entries);
+    assert!(
+        shown.contains("[namespaces.default]\nhistory_size = 100 "),
+        "{shown}"
+    );
     let retention = config
         .namespaces
         .resolve(&channel("news"))
@@ -353,4 +358,15 @@ fn units_print_as_they_are_written() {
     assert_eq!(Rate::parse("0/s"), None);
     assert_eq!(Percent::parse("101%"), None);
     assert_eq!(Percent(75).of(1_001), 750);
+}
+
+#[test]
+fn the_documented_table_is_the_one_that_is_printed() {
+    let document = include_str!("../../docs/configuration.md");
+    let table = document.find("| key |").map(|at| &document[at..]);
+    assert_eq!(
+        table,
+        Some(&*print::table()),
+        "write `tidewire config --table` into docs/configuration.md"
+    );
 }

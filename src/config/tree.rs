@@ -132,7 +132,12 @@ impl Source<'_> {
                 });
                 Value::Table(numbered.collect())
             }
-            plain => Value::Leaf(raw(plain)),
+            DeValue::String(_)
+            | DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_) => Value::Leaf(raw(value)),
         };
         Node { origin, value }
     }

@@ -70,7 +70,7 @@ pub(super) enum Written {
 impl Connection {
     /// Writes everything there is to write, as far as the socket takes it.
     pub(super) fn pull_under(self: &Arc<Self>, out: &mut Out) {
-        if out.blocked || out.dead {
+        if out.blocked || out.dead || out.is_closing() {
             return;
         }
         self.pull_turns(out, TURN_BYTES_MAX);
@@ -79,7 +79,7 @@ impl Connection {
 
     fn pull_turns(self: &Arc<Self>, out: &mut Out, bytes_max: usize) {
         for _ in 0..TURNS_MAX {
-            if !self.write_rest(out) || !self.turn(out, bytes_max) {
+            if !self.write_rest(out) || out.is_closing() || !self.turn(out, bytes_max) {
                 return;
             }
         }
@@ -302,6 +302,8 @@ impl Connection {
             return;
         }
         out.blocked = true;
+        // The stall counts from here: an idle client took its last byte long ago.
+        self.accepted_ms.store(clock::now_ms(), Ordering::Relaxed);
         self.gateway.metrics.stalled_connections.increment(1.0);
         let connection = Arc::clone(self);
         self.gateway.tasks.spawn(async move {

@@ -62,14 +62,15 @@ impl Connection {
 
     async fn load(self: Arc<Self>) {
         while let Some(job) = self.next_job() {
-            match self.fetch(&job).await {
+            let moved = match self.fetch(&job).await {
                 Ok(loaded) => self.apply(&job, &loaded),
-                Err(_unavailable) => {
-                    self.lock().behind.insert(job.slot);
-                    tokio::select! {
-                        () = tokio::time::sleep(RETRY) => {}
-                        () = self.ended() => {}
-                    }
+                Err(_unavailable) => false,
+            };
+            if !moved {
+                self.lock().behind.insert(job.slot);
+                tokio::select! {
+                    () = tokio::time::sleep(RETRY) => {}
+                    () = self.ended() => {}
                 }
             }
         }
@@ -79,7 +80,7 @@ impl Connection {
     fn next_job(&self) -> Option<Job> {
         let mut out = self.lock();
         let job = loop {
-            if out.blocked || out.dead {
+            if out.blocked || out.dead || out.is_closing() {
                 break None;
             }
             let Some(slot) = out.behind.next(out.turn) else {
@@ -118,25 +119,26 @@ impl Connection {
         }
     }
 
-    /// Writes what was read, if the subscription still waits for it.
-    fn apply(self: &Arc<Self>, job: &Job, loaded: &Loaded) {
+    /// Writes what was read, if the subscription still waits for it. False: it brought nothing,
+    /// and is to be read again after a while.
+    fn apply(self: &Arc<Self>, job: &Job, loaded: &Loaded) -> bool {
         let mut out = self.lock();
         let Some(sub) = out
             .session
             .as_ref()
             .and_then(|session| session.sub(job.slot))
         else {
-            return;
+            return true;
         };
         if sub.number != job.number || sub.progress != job.progress {
             // Somebody else moved it; a pull finds what it needs.
             self.mark_ready(job.slot);
             self.pull_under(&mut out);
-            return;
+            return true;
         }
-        if out.blocked {
+        if out.blocked || out.is_closing() {
             out.behind.insert(job.slot);
-            return;
+            return true;
         }
         let mut message = Message::reusing(self.encoding, Vec::new());
         let lane = out.lane(self.encoding);
@@ -148,12 +150,15 @@ impl Connection {
             .as_ref()
             .and_then(|session| session.sub(job.slot))
         else {
-            return;
+            return true;
         };
         let (progress, count) = match loaded {
             Loaded::History(page) => from_history(sub, page, &mut message),
             Loaded::State(page) => from_state(sub, page, &mut message),
         };
+        if progress == job.progress {
+            return false;
+        }
         let step = Move {
             slot: job.slot,
             progress,
@@ -165,6 +170,7 @@ impl Connection {
             self.mark_ready(job.slot);
             self.pull_under(&mut out);
         }
+        true
     }
 }
 

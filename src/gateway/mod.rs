@@ -145,15 +145,29 @@ impl Gateway {
         self.last_id.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// A session opened on this connection; an older connection that still has it makes way.
+    /// A session opened on this connection; of two that claimed it at once, the higher attempt
+    /// stays.
     fn register(&self, session: &SessionId, connection: &Arc<Connection>) {
-        let previous = self
-            .sessions
-            .insert(session.clone(), Arc::clone(connection));
+        let attempt_of =
+            |connection: &Connection| connection.with_session(|session| session.fence.attempt);
+        let mut loser = None;
+        self.sessions
+            .entry(session.clone())
+            .and_modify(|held| {
+                let newer = attempt_of(held) > attempt_of(connection);
+                loser = Some(if newer {
+                    Arc::clone(connection)
+                } else {
+                    std::mem::replace(held, Arc::clone(connection))
+                });
+            })
+            .or_insert_with(|| Arc::clone(connection));
         self.metrics.sessions.set(self.sessions.len() as f64);
-        if let Some(previous) = previous.filter(|previous| previous.id != connection.id) {
-            let attempt = connection.with_session(|session| session.fence.attempt);
-            previous.close(CloseCode::Replaced, None, attempt);
+        if let Some(loser) = loser {
+            let attempt = self
+                .connection_of(session)
+                .and_then(|winner| attempt_of(&winner));
+            loser.close(CloseCode::Replaced, None, attempt);
         }
     }
 

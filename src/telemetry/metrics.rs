@@ -196,7 +196,7 @@ fn describe() {
     );
     describe_counter!(
         "tidewire_connections_opened_total",
-        "Connections that sent a valid hello"
+        "Connections that were upgraded"
     );
     describe_counter!(
         "tidewire_connections_closed_total",

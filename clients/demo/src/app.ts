@@ -27,6 +27,9 @@ interface Config {
 const OUTAGES_MAX = 8;
 /** A crash between two of these would only cost the page its own count, never a cursor. */
 const KEEP_EVERY_MS = 5_000;
+/** Enough past for every series to have a course; the node's own limit is 256 a page. */
+const PAST_PAGE = 256;
+const PAST_PAGES = 4;
 /** Channels read as the newest publication per key. */
 const LATEST = new Set<string>(["dash:demo", "$presence:chat:lobby"]);
 /** A view of keyed state shows no removals; one that ends the log is entered as this. */
@@ -52,6 +55,7 @@ class Page implements Listener {
   private readonly refusals = new Map<string, string>();
   private keptAt = 0;
   private paged = false;
+  private filled = false;
   /** The page is being left: what ends now is no outage. */
   private leaving = false;
   private dropUntil = 0;
@@ -181,6 +185,10 @@ class Page implements Listener {
       this.paged = true;
       void this.chat.page();
     }
+    if (channel === "dash:demo" && !this.filled) {
+      this.filled = true;
+      void this.fill();
+    }
   }
 
   refused(channel: string, name: string): void {
@@ -213,6 +221,17 @@ class Page implements Listener {
     else if (channel === "chat:lobby") this.chat.take(item);
   }
 
+  /** The dashboard begins with a past, where the channel kept one. */
+  private async fill(): Promise<void> {
+    let before: number | undefined;
+    for (let page = 0; page < PAST_PAGES; page += 1) {
+      const { items, more } = await this.link.older("dash:demo", before, PAST_PAGE).catch(() => ({ items: [], more: false }));
+      this.board.prepend(items);
+      before = items[0]?.offset;
+      if (!more || before === undefined) return;
+    }
+  }
+
   private away(from: number, why: Outage["why"]): void {
     if (this.outages.at(-1) !== undefined && this.outages.at(-1)?.until === undefined) return;
     this.outages.push({ from, until: undefined, why });
@@ -223,6 +242,7 @@ class Page implements Listener {
   private restore(): void {
     const kept = this.memory;
     if (kept === undefined) return;
+    this.filled = true;
     this.resumes = kept.resumes;
     this.session = kept.session;
     this.outages.push(...kept.outages);

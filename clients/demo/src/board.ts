@@ -59,6 +59,14 @@ class Cell {
     this.touched = true;
   }
 
+  /** Puts readings before the ones it has; one that is not older than those is dropped. */
+  prepend(earlier: readonly Point[]): void {
+    const first = this.points[0]?.i ?? Infinity;
+    const last = this.points.at(-1)?.i ?? Infinity;
+    this.points.unshift(...earlier.filter(({ i }) => i < first && i >= last - SPAN));
+    this.touched = true;
+  }
+
   draw(): void {
     if (!this.touched && !this.surface.dirty) return;
     const pen = this.surface.open();
@@ -115,6 +123,19 @@ export class Board {
     const { i, v } = (a.data ?? {}) as { i?: number; v?: number };
     if (a.deleted || a.key === undefined || typeof i !== "number" || typeof v !== "number") return;
     this.cells.get(a.key)?.take({ i, v, replayed: a.replayed });
+  }
+
+  /** Takes a page of the channel's past, oldest first. */
+  prepend(entries: readonly Pick<Arrival, "key" | "data">[]): void {
+    const earlier = new Map<string, Point[]>();
+    for (const { key = "", data } of entries) {
+      const { i, v } = (data ?? {}) as { i?: number; v?: number };
+      if (typeof i !== "number" || typeof v !== "number") continue;
+      const points = earlier.get(key) ?? [];
+      earlier.set(key, points);
+      points.push({ i, v, replayed: false });
+    }
+    for (const [key, points] of earlier) this.cells.get(key)?.prepend(points);
   }
 
   /** Shows how many publications a newer one replaced. */

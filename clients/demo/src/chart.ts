@@ -25,7 +25,7 @@ export class Chart {
   private left = 0;
   private top = 0;
   private relief: Relief | undefined;
-  private tint: { canvas: HTMLCanvasElement; colour: string } | undefined;
+  private picture: { canvas: HTMLCanvasElement; key: string } | undefined;
   private readonly north: number;
   private readonly west: number;
   private readonly south: number;
@@ -60,7 +60,6 @@ export class Chart {
       return height === undefined ? [] : [{ x, y, height }];
     });
     this.relief = relief(spots, width, height);
-    this.tint = undefined;
     this.trace(this.relief === undefined ? [] : contours(this.relief, width, height, CONTOUR_STEP_M));
   }
 
@@ -69,13 +68,25 @@ export class Chart {
     return [this.left + (lon - this.west) * this.squeeze * this.scale, this.top + (this.north - lat) * this.scale];
   }
 
-  /** Draws everything that does not move. */
+  /** Draws everything that does not move: once per size and colours, then from a picture of it. */
   draw(pen: CanvasRenderingContext2D): void {
-    this.drawTint(pen);
-    this.drawContours(pen);
-    this.drawGraticule(pen);
-    this.drawRoute(pen);
-    this.drawScale(pen);
+    const scale = devicePixelRatio;
+    const key = [this.width, this.height, scale, palette().land].join();
+    if (this.picture?.key !== key) {
+      const canvas = document.createElement("canvas");
+      canvas.width = Math.round(this.width * scale);
+      canvas.height = Math.round(this.height * scale);
+      const still = canvas.getContext("2d");
+      if (still === null) return;
+      still.scale(scale, scale);
+      this.drawTint(still);
+      this.drawContours(still);
+      this.drawGraticule(still);
+      this.drawRoute(still);
+      this.drawScale(still);
+      this.picture = { canvas, key };
+    }
+    pen.drawImage(this.picture.canvas, 0, 0, this.width, this.height);
   }
 
   private trace(lines: readonly Contour[]): void {
@@ -96,22 +107,18 @@ export class Chart {
   private drawTint(pen: CanvasRenderingContext2D): void {
     if (this.relief === undefined) return;
     const { grid, columns, rows, lowest, highest } = this.relief;
-    const colour = palette().hill;
-    if (this.tint?.colour !== colour) {
-      const canvas = document.createElement("canvas");
-      canvas.width = columns;
-      canvas.height = rows;
-      const small = canvas.getContext("2d");
-      if (small === null) return;
-      small.fillStyle = colour;
-      grid.forEach((height, i) => {
-        small.globalAlpha = (height - lowest) / (highest - lowest);
-        small.fillRect(i % columns, Math.floor(i / columns), 1, 1);
-      });
-      this.tint = { canvas, colour };
-    }
+    const canvas = document.createElement("canvas");
+    canvas.width = columns;
+    canvas.height = rows;
+    const small = canvas.getContext("2d");
+    if (small === null) return;
+    small.fillStyle = palette().hill;
+    grid.forEach((height, i) => {
+      small.globalAlpha = (height - lowest) / (highest - lowest);
+      small.fillRect(i % columns, Math.floor(i / columns), 1, 1);
+    });
     pen.imageSmoothingQuality = "high";
-    pen.drawImage(this.tint.canvas, 0, 0, this.width, this.height);
+    pen.drawImage(canvas, 0, 0, this.width, this.height);
   }
 
   private drawContours(pen: CanvasRenderingContext2D): void {

@@ -72,7 +72,7 @@ export class Chat {
     this.paging = true;
     const height = this.scroll.scrollHeight;
     try {
-      const page = await this.link().older(this.oldest, PAGE);
+      const page = await this.link().older("chat:lobby", this.oldest, PAGE);
       this.more = page.more;
       for (const item of page.items) this.put(item, false);
       const first = page.items[0];

@@ -3,10 +3,12 @@
  * the page's words. app.ts opens it. It counts nothing and shows nothing; the only file that knows the client.
  */
 import { createHub, defineChannels, Forbidden, type Hub, type KeyedView, type Message, type Status } from "../../typescript/src/index.ts";
-import type { Entry, Facts, Link, Listener } from "./link.ts";
+import type { Entry, Facts, Link, Listener, PastChannel } from "./link.ts";
 import { Network } from "./line.ts";
 
 const ROUND_TRIP_EVERY_MS = 5_000;
+/** Not while the page is busy with what a resume brought. */
+const FIRST_ROUND_TRIP_MS = 500;
 /** A message typed without network is worth sending for this long. */
 const QUEUE_FOR = "5m";
 const ORDER_KEYS = ["status", "courier", "eta"];
@@ -79,8 +81,9 @@ class HubLink implements Link {
     return this.room.publish("msg", { text }, { queueFor: QUEUE_FOR });
   }
 
-  async older(before: number | undefined, n: number): Promise<{ items: Entry[]; more: boolean }> {
-    const page = await this.room.history(before === undefined ? { limit: n } : { before, limit: n });
+  async older(channel: PastChannel, before: number | undefined, n: number): Promise<{ items: Entry[]; more: boolean }> {
+    const head = this.hub.position(channel)?.offset ?? 0;
+    const page = await this.hub.channel(channel).history({ before: before ?? head + 1, limit: n });
     return { items: page.items.map((item) => this.entry(item)), more: page.more };
   }
 
@@ -152,7 +155,7 @@ class HubLink implements Link {
       this.facts = { ...this.facts, node, session, resumed };
       this.page.tell("online", "");
       this.page.welcome(this.facts);
-      void this.measure();
+      setTimeout(() => void this.measure(), FIRST_ROUND_TRIP_MS);
     } else {
       for (const watched of this.watched.values()) watched.live = false;
       this.page.tell(status.state, "name" in status ? (status.name ?? "") : "");
@@ -163,7 +166,7 @@ class HubLink implements Link {
     if (this.hub.status.get().state !== "online" || document.hidden) return;
     const start = performance.now();
     try {
-      await this.room.history({ limit: 1 });
+      await this.older("chat:lobby", undefined, 1);
       this.facts = { ...this.facts, roundTrip: performance.now() - start };
       this.page.facts(this.facts);
     } catch {

@@ -53,14 +53,17 @@ export interface Listener {
   members(users: readonly string[]): void;
 }
 
+/** Channels whose past the page reads. */
+export type PastChannel = "chat:lobby" | "dash:demo";
+
 /** What the page asks of the link. */
 export interface Link {
   /** The client itself, for a developer's console. */
   readonly hub: unknown;
   /** Sends a chat message; queued without network. `acked` rejects with an error that has a `name`. */
   say(text: string): { id: string; acked: Promise<{ epoch: string; offset: number }> };
-  /** A page of chat before an offset (undefined: the newest), oldest first. */
-  older(before: number | undefined, n: number): Promise<{ items: Entry[]; more: boolean }>;
+  /** A page of a channel's past before an offset (undefined: the newest), oldest first. */
+  older(channel: PastChannel, before: number | undefined, n: number): Promise<{ items: Entry[]; more: boolean }>;
   /** Updates a second of the dashboard; 0: as they come. */
   rate(hz: number): void;
   /** Loses the connection at once, without a goodbye, and lets none through for this long. */

@@ -13,6 +13,8 @@ await bundle({
   mangleProps: undefined,
   sourcemap: "inline",
 });
+for (const name of ["index", "msgpack"])
+  await bundle({ entryPoints: [`src/${name}.ts`], outfile: `.build/bare-${name}.js`, format: "iife", globalName: "bare", minify: true });
 const only = process.argv.slice(2);
 const files = tests.map((name) => `.build/${name.replace(/\.ts$/, ".js")}`).filter((f) => only.length === 0 || only.some((o) => f.includes(o)));
 const { status } = spawnSync(process.execPath, ["--enable-source-maps", "--test", ...files], { stdio: "inherit" });

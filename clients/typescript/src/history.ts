@@ -27,13 +27,13 @@ const LIMIT = 50;
 
 export async function readHistory(ch: string, options: HistoryOptions, request: (frame: Request) => Promise<Ok>): Promise<Page> {
   const { before, after, limit = LIMIT } = options;
-  const from = after ?? before ?? Number.MAX_SAFE_INTEGER;
-  const [epoch, offset] = typeof from === "number" ? [undefined, from] : [from.epoch, from.offset];
+  const from = after ?? before;
+  const [epoch, offset] = typeof from === "object" ? [from.epoch, from.offset] : [undefined, from];
   const way = after === undefined ? "before" : "after";
-  const ok = await request({ t: "history", ch, ...(epoch && { e: epoch }), [way]: offset, n: limit });
+  const ok = await request({ t: "history", ch, ...(epoch && { e: epoch }), ...(offset !== undefined && { [way]: offset }), n: limit });
   const e = ok.e ?? epoch ?? "";
   const items = (ok.items ?? []).sort((a, b) => a.o - b.o).map((item) => toMessage(ch, e, item, true));
-  const edge = (way === "after" ? items.at(-1) : items[0])?.offset ?? offset;
+  const edge = (way === "after" ? items.at(-1) : items[0])?.offset ?? offset ?? 0;
   return {
     items,
     epoch: e,

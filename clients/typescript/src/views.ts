@@ -209,7 +209,7 @@ export class KeyedView<V> extends View<Keyed<V>> implements Consumer {
 
   constructor(engine: Engine, channel: string, { maxHz }: { maxHz?: number }) {
     super(engine, channel, { data: new Map(), conflated: 0, error: undefined, freshness: "catching-up" }, maxHz ? 1000 / maxHz : 0);
-    if (maxHz) this.hz = maxHz;
+    if (maxHz) this.hz = Math.min(1000, Math.ceil(maxHz));
   }
 
   /** Hides what has expired since it was told. */

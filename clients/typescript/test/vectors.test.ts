@@ -31,6 +31,8 @@ interface Vector {
   msgpack_hex?: string;
   expect: "ok" | "ignore" | "reject";
   model?: Record<string, unknown>;
+  /** Instead of `model`, where the message holds several frames. */
+  models?: Record<string, unknown>[];
 }
 
 /* The model says bytes in base64, as JSON does. */
@@ -49,7 +51,11 @@ function check(vector: Vector, decode: () => Push[], encode: (frame: Command) =>
   if (dir === "push") {
     if (expect === "reject") assert.throws(decode);
     else if (expect === "ignore") assert.deepEqual(decode(), []);
-    else assert.deepEqual(only(plain(decode()[0]) as Record<string, unknown>, model ?? {}), model);
+    else {
+      const models = vector.models ?? [model ?? {}];
+      const frames = decode().map((frame, n) => only(plain(frame) as Record<string, unknown>, models[n] ?? {}));
+      assert.deepEqual(frames, models);
+    }
   } else if (expect === "ok" && model) {
     const b = typeof model.b === "string" ? { b: fromBase64(model.b) } : {};
     assert.deepEqual(only(encode({ ...model, ...b } as unknown as Command) as Record<string, unknown>, model), model);

@@ -142,7 +142,7 @@ test("keyed state beside a handler: the mode is every, the state comes by reques
   world.socket.push(msg("s", 4, 40, { k: "a" }), msg("s", 5, null, { k: "b", del: true }));
   world.socket.push({ t: "ok", i: 1, e: "e1", o: 5, items: [{ o: 1, k: "a", d: 10, ts: 1 }, { o: 2, k: "b", d: 20, ts: 1 }], more: true });
   await world.settle();
-  assert.deepEqual(world.socket.sent.splice(0), [{ t: "state", i: 2, ch: "s", from: 2 }]);
+  assert.deepEqual(world.socket.sent.splice(0), [{ t: "state", i: 2, ch: "s", from: 3 }]);
   world.socket.push({ t: "ok", i: 2, e: "e1", o: 5, items: [{ o: 3, k: "c", d: 30, ts: 1 }], more: false });
   await world.advance(100);
   assert.deepEqual([...view.get().data], [["a", 40], ["c", 30]]);

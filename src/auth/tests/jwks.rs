@@ -13,7 +13,10 @@ use axum::{Router, http::StatusCode, routing::get};
 use jsonwebtoken::{Algorithm, EncodingKey};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, Semaphore},
+};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{NOW, Pair, sign};
@@ -24,6 +27,9 @@ struct Issuer {
     url: String,
     answer: Arc<Mutex<(StatusCode, String)>>,
     asked: Arc<AtomicUsize>,
+    /// Without a permit the issuer does not answer.
+    gate: Arc<Semaphore>,
+    asking: Arc<Notify>,
     _serving: AbortOnDropHandle<std::io::Result<()>>,
 }
 
@@ -31,12 +37,19 @@ impl Issuer {
     async fn new(document: Value) -> Self {
         let answer = Arc::new(Mutex::new((StatusCode::OK, document.to_string())));
         let asked = Arc::new(AtomicUsize::new(0));
+        let gate = Arc::new(Semaphore::new(1));
+        let asking = Arc::new(Notify::new());
         let route = {
             let (answer, asked) = (Arc::clone(&answer), Arc::clone(&asked));
+            let (gate, asking) = (Arc::clone(&gate), Arc::clone(&asking));
             get(move || {
                 asked.fetch_add(1, Ordering::SeqCst);
-                let answer = answer.lock().clone();
-                async move { answer }
+                asking.notify_one();
+                let (answer, gate) = (answer.lock().clone(), Arc::clone(&gate));
+                async move {
+                    let _open = gate.acquire().await.unwrap();
+                    answer
+                }
             })
         };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -46,6 +59,8 @@ impl Issuer {
             url,
             answer,
             asked,
+            gate,
+            asking,
             _serving: AbortOnDropHandle::new(tokio::spawn(serving.into_future())),
         }
     }
@@ -239,4 +254,20 @@ async fn keys_of_other_kinds_are_passed_over() {
             Err(AuthError::UnknownKey)
         );
     }
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_does_not_take_the_answer_with_it() {
+    let pair = Pair::ed();
+    let issuer = Issuer::new(document(&[(&pair, "a")])).await;
+    let authenticator = issuer.authenticator();
+    let token = pair.sign(Some("a"), &claims(NOW));
+    let closed = issuer.gate.acquire().await.unwrap();
+    tokio::select! {
+        _ = authenticator.verify(&token, NOW) => panic!("verified without an answer"),
+        () = issuer.asking.notified() => {}
+    }
+    drop(closed);
+    assert!(authenticator.verify(&token, NOW).await.is_ok());
+    assert_eq!(issuer.asked(), 1);
 }

@@ -81,14 +81,10 @@ impl Pair {
     }
 
     fn config(&self, kid: Option<&str>) -> KeyConfig {
-        let algorithm = match self.algorithm {
-            Algorithm::RS256 => KeyAlgorithm::Rs256,
-            Algorithm::ES256 => KeyAlgorithm::Es256,
-            _ => KeyAlgorithm::EdDsa,
-        };
+        let name = format!("{:?}", self.algorithm);
         KeyConfig {
             kid: kid.map(str::to_owned),
-            algorithm: Some(algorithm),
+            algorithm: KeyAlgorithm::parse(&name),
             pem: Some(self.public_pem.clone()),
             path: None,
         }

@@ -198,7 +198,7 @@ fn a_forged_token_is_refused() {
         "not a token",
         "\u{0}",
         &format!("{token}.x"),
-        &head.to_owned(),
+        head,
     ] {
         let error = at_once(&authenticator, garbage).unwrap_err();
         assert!(

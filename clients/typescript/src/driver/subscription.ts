@@ -225,8 +225,8 @@ export class Subscription {
       const items = page.items ?? [];
       this.take(items);
       const last = items.at(-1)?.o ?? 0;
-      if (!page.more || last <= (from ?? 0)) break;
-      from = last;
+      if (!page.more || last < (from ?? 1)) break;
+      from = last + 1;
     }
     this.keyed.finish();
     this.notify();

@@ -3,7 +3,7 @@
 use super::{Journal, Scanner, frame::FRAME_HEAD, record::Dedup, segment, segment::HEADER};
 
 /// What one remembered id costs on disk when it stands alone.
-pub(super) const ID_BYTES: u64 = (FRAME_HEAD + 16 + std::mem::size_of::<Dedup>()) as u64;
+pub(super) const ID_BYTES: u64 = (FRAME_HEAD + 16 + size_of::<Dedup>()) as u64;
 
 /// The oldest segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -236,7 +236,7 @@ async fn a_channel_nobody_can_know_any_more_is_forgotten() {
         },
     )
     .await;
-    broker.follow(&[b.clone()]).await.unwrap();
+    broker.follow(std::slice::from_ref(&b)).await.unwrap();
     now.fetch_add(3_600_000, std::sync::atomic::Ordering::Relaxed);
     folder.keep();
     assert_eq!(

@@ -6,6 +6,7 @@
 //! it, and a replay in log order needs no bookkeeping of what was removed.
 
 mod error;
+mod fields;
 mod frame;
 mod reclaim;
 mod record;

@@ -312,16 +312,6 @@ async fn a_state_floor_outlives_the_segment_of_its_tombstone() {
     )
     .await;
     now.fetch_add(2000, std::sync::atomic::Ordering::Relaxed);
-    for _ in 0..20 {
-        put(
-            &*broker,
-            Publish {
-                retention: none,
-                ..keyed(&b, "x", &"x".repeat(4000))
-            },
-        )
-        .await;
-    }
     folder.keep();
     assert!(!folder.path().join("0000000001.log").exists());
     let (broker, _) = folder.reopen();

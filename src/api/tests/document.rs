@@ -45,14 +45,20 @@ async fn it_describes_every_route_and_nothing_else() {
                 .method(method.to_uppercase().as_str())
                 .uri(format!("/v1{concrete}"));
             let answer = lab.send(request.body(Body::empty()).unwrap()).await;
-            assert!(matches!(answer.status.as_u16(), 401 | 405), "{method} {path}: {}", answer.status);
+            assert!(
+                matches!(answer.status.as_u16(), 401 | 405),
+                "{method} {path}: {}",
+                answer.status
+            );
             if answer.status == 401 {
                 served.insert((method.to_owned(), path.to_owned()));
             }
         }
     }
     let described = operations(&document());
-    let described = described.into_iter().map(|(method, path, _)| (method, path));
+    let described = described
+        .into_iter()
+        .map(|(method, path, _)| (method, path));
     assert_eq!(described.collect::<BTreeSet<_>>(), served);
 }
 
@@ -61,7 +67,10 @@ async fn it_is_served_to_anyone() {
     let lab = lab().await;
     let request = Request::get("/v1/openapi.json").body(Body::empty());
     let answer = lab.send(request.unwrap()).await;
-    assert_eq!((answer.status.as_u16(), answer.header("content-type")), (200, "application/json"));
+    assert_eq!(
+        (answer.status.as_u16(), answer.header("content-type")),
+        (200, "application/json")
+    );
     assert_eq!(answer.json()["openapi"], "3.1.0");
 }
 
@@ -72,13 +81,19 @@ fn its_references_lead_somewhere_and_nothing_is_unused() {
     walk(&document, &mut |members| {
         if let Some(reference) = members.get("$ref") {
             let pointer = reference.as_str().unwrap().strip_prefix('#').unwrap();
-            assert!(document.pointer(pointer).is_some(), "{pointer} leads nowhere");
+            assert!(
+                document.pointer(pointer).is_some(),
+                "{pointer} leads nowhere"
+            );
             used.insert(pointer.to_owned());
         }
     });
     for kind in ["schemas", "responses", "parameters"] {
         for name in document["components"][kind].as_object().unwrap().keys() {
-            assert!(used.contains(&format!("/components/{kind}/{name}")), "{kind} {name} is unused");
+            assert!(
+                used.contains(&format!("/components/{kind}/{name}")),
+                "{kind} {name} is unused"
+            );
         }
     }
 }
@@ -89,17 +104,29 @@ fn its_operations_are_whole() {
     let mut ids = BTreeSet::new();
     for (method, path, operation) in operations(&document) {
         let told = format!("{method} {path}");
-        assert!(ids.insert(operation["operationId"].as_str().unwrap().to_owned()), "{told}");
+        assert!(
+            ids.insert(operation["operationId"].as_str().unwrap().to_owned()),
+            "{told}"
+        );
         assert!(!operation["summary"].as_str().unwrap().is_empty(), "{told}");
         let responses = operation["responses"].as_object().unwrap();
-        assert!(responses.keys().any(|status| status.starts_with('2')), "{told}");
-        for (status, response) in responses.iter().filter(|(status, _)| !status.starts_with('2')) {
+        assert!(
+            responses.keys().any(|status| status.starts_with('2')),
+            "{told}"
+        );
+        for (status, response) in responses
+            .iter()
+            .filter(|(status, _)| !status.starts_with('2'))
+        {
             let pointer = response["$ref"].as_str().unwrap().trim_start_matches('#');
-            let example = &document.pointer(pointer).unwrap()["content"]["application/problem+json"]["example"];
+            let example = &document.pointer(pointer).unwrap()["content"]["application/problem+json"]
+                ["example"];
             assert_eq!(example["status"].to_string(), *status, "{told}");
         }
         let item = &document["paths"][&path];
-        let names = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+        let names = path
+            .split('/')
+            .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
         let declared = item["parameters"].as_array().map_or(0, Vec::len);
         assert_eq!(names.count(), declared, "{told}");
     }
@@ -113,12 +140,17 @@ fn check(document: &Value, schema: &Value, value: &Value) -> Result<(), String> 
     }
     let told = |what: &str| Err(format!("{what}: {value} against {schema}"));
     if let Some(choices) = schema["oneOf"].as_array() {
-        let fitting = choices.iter().filter(|choice| check(document, choice, value).is_ok());
+        let fitting = choices
+            .iter()
+            .filter(|choice| check(document, choice, value).is_ok());
         if fitting.count() != 1 {
             return told("not one of");
         }
     }
-    if schema["enum"].as_array().is_some_and(|known| !known.contains(value)) {
+    if schema["enum"]
+        .as_array()
+        .is_some_and(|known| !known.contains(value))
+    {
         return told("not in the enum");
     }
     let fits = match schema["type"].as_str() {
@@ -146,7 +178,9 @@ fn check(document: &Value, schema: &Value, value: &Value) -> Result<(), String> 
         }
     }
     let elements = value.as_array().into_iter().flatten();
-    elements.map(|element| check(document, &schema["items"], element)).collect()
+    elements
+        .map(|element| check(document, &schema["items"], element))
+        .collect()
 }
 
 /// Checks an answer against a schema of the document.
@@ -160,11 +194,16 @@ fn its_examples_are_of_their_schemas() {
     let document = document();
     let mut seen = 0;
     walk(&document, &mut |members| {
-        let Some(schema) = members.get("schema").filter(|_| !members.contains_key("in")) else {
+        let Some(schema) = members
+            .get("schema")
+            .filter(|_| !members.contains_key("in"))
+        else {
             return;
         };
         let named = members.get("examples").and_then(Value::as_object);
-        let named = named.into_iter().flat_map(|all| all.values().map(|one| &one["value"]));
+        let named = named
+            .into_iter()
+            .flat_map(|all| all.values().map(|one| &one["value"]));
         for example in members.get("example").into_iter().chain(named) {
             check(&document, schema, example).unwrap();
             seen += 1;
@@ -186,17 +225,41 @@ async fn answers_are_of_their_schemas() {
         me: "{}".into(),
     };
     let channel = tidewire_protocol::ChannelName::new("orders:1").unwrap();
-    lab.node.gateway().presence.enter(1, &channel, &member, false).await;
+    lab.node
+        .gateway()
+        .presence
+        .enter(1, &channel, &member, false)
+        .await;
     for (method, path, body, name) in [
         ("POST", "/v1/batch", twice.to_string(), "Results"),
         ("POST", "/v1/publish", failing.to_string(), "Problem"),
-        ("GET", "/v1/channels/orders:1/history", String::new(), "HistoryPage"),
-        ("GET", "/v1/channels/orders:1/state", String::new(), "StatePage"),
-        ("GET", "/v1/channels/orders:1/presence", String::new(), "Members"),
+        (
+            "GET",
+            "/v1/channels/orders:1/history",
+            String::new(),
+            "HistoryPage",
+        ),
+        (
+            "GET",
+            "/v1/channels/orders:1/state",
+            String::new(),
+            "StatePage",
+        ),
+        (
+            "GET",
+            "/v1/channels/orders:1/presence",
+            String::new(),
+            "Members",
+        ),
         ("GET", "/v1/channels", String::new(), "Channels"),
         ("GET", gone, String::new(), "Problem"),
         ("GET", "/v1/nothing", String::new(), "Problem"),
-        ("POST", "/v1/users/ann/disconnect", String::new(), "Disconnected"),
+        (
+            "POST",
+            "/v1/users/ann/disconnect",
+            String::new(),
+            "Disconnected",
+        ),
         ("DELETE", "/v1/channels/orders:1", String::new(), "Channel"),
     ] {
         let answer = lab.call(method, path, body).await;
@@ -208,10 +271,23 @@ async fn answers_are_of_their_schemas() {
 async fn its_examples_are_taken() {
     let lab = lab().await;
     let document = document();
-    for (path, name) in [("/publish", "data"), ("/publish", "several"), ("/publish", "bytes"), ("/publish", "guarded"), ("/publish", "remove")] {
-        let body = &document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["examples"][name]["value"];
-        let answer = lab.call("POST", &format!("/v1{path}"), body.to_string()).await;
+    for (path, name) in [
+        ("/publish", "data"),
+        ("/publish", "several"),
+        ("/publish", "bytes"),
+        ("/publish", "guarded"),
+        ("/publish", "remove"),
+    ] {
+        let body = &document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["examples"]
+            [name]["value"];
+        let answer = lab
+            .call("POST", &format!("/v1{path}"), body.to_string())
+            .await;
         // Namespaces and positions of the examples are not this node's; their shapes are.
-        assert!(matches!(answer.status.as_u16(), 200 | 404 | 412), "{name}: {:?}", answer.body);
+        assert!(
+            matches!(answer.status.as_u16(), 200 | 404 | 412),
+            "{name}: {:?}",
+            answer.body
+        );
     }
 }

@@ -93,7 +93,11 @@ pub async fn execute(
                     .or(token_ms)
             }
             Command::Leave => return Flow::Leave,
-            Command::Hello(_) => connection.send(&[connection.error(None, ErrorCode::BadRequest, "the session is open already")]),
+            Command::Hello(_) => connection.send(&[connection.error(
+                None,
+                ErrorCode::BadRequest,
+                "the session is open already",
+            )]),
             Command::Unknown { i } => reply(
                 connection,
                 i,

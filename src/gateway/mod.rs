@@ -13,6 +13,7 @@ mod load;
 mod read;
 mod refresh;
 mod socket;
+mod step;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -273,6 +274,15 @@ impl Gateway {
                 Some(random::below(LEAVE_RETRY_MS)),
                 None,
             );
+        }
+    }
+
+    /// Once a heartbeat of a connection: what acknowledged floors are worth, and how far its
+    /// session is behind.
+    fn heartbeat(&self, connection: &Arc<Connection>) {
+        self.checkpoints.note_floors(connection);
+        if let Some(lag) = connection.with_session(|session| session.lag()) {
+            self.metrics.lag_publications.record(lag as f64);
         }
     }
 

@@ -250,6 +250,18 @@ impl Session {
         }
     }
 
+    /// Publications between the cursors and the heads of their channels.
+    pub fn lag(&self) -> u64 {
+        let behind = |sub: &Sub| {
+            sub.channel
+                .position()
+                .1
+                .offset
+                .saturating_sub(sub.progress.cursor)
+        };
+        self.subs.iter().flatten().map(behind).sum()
+    }
+
     /// What the store does not know yet.
     pub const fn unwritten(&self) -> Unwritten {
         self.unwritten

@@ -231,7 +231,10 @@ fn describe() {
         "tidewire_delivery_seconds",
         "From acceptance to the write to the socket"
     );
-    describe_histogram!("tidewire_resume_seconds", "From a hello to the last live");
+    describe_histogram!(
+        "tidewire_resume_seconds",
+        "From a hello that resumed to the last of its subscriptions"
+    );
     describe_histogram!(
         "tidewire_broker_round_trip_seconds",
         "The probe through the broker"

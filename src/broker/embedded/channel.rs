@@ -190,7 +190,9 @@ impl Channel {
     /// Drops the entry at an offset if it expired and was not purged yet.
     pub(super) fn drop_expired(&mut self, offset: u64, now: u64, journal: &mut Journal) {
         if let Some(state) = &mut self.state
-            && state.at(offset).is_some_and(|entry| !entry.tombstone && entry.due <= now)
+            && state
+                .at(offset)
+                .is_some_and(|entry| !entry.tombstone && entry.due <= now)
             && let Some(left) = state.remove(offset)
         {
             self.left_state(left, journal);

@@ -36,7 +36,6 @@ export class Channel<S extends ChannelSpec = ChannelSpec> {
   /** Calls back for each publication with this event name, or for all (`"*"`). Returns the function that ends it. */
   on<E extends EventName<S> | "*">(event: E, handler: (message: E extends "*" ? MessageOf<S> : MessageOf<S, E & EventName<S>>) => void, options: OnOptions = {}): () => void {
     const reader = new Reader(this.engine, this.name, event, handler as (message: Message) => void, options.last);
-    reader.begin();
     return () => reader.end();
   }
 
@@ -85,60 +84,35 @@ export class Channel<S extends ChannelSpec = ChannelSpec> {
   }
 }
 
-/* One handler of a channel. Where others read the channel already, its `last` publications come by request. */
+/* One handler of a channel. */
 class Reader implements Consumer {
   readonly mode = "every";
   seen = 0;
-  readonly last?: number;
-  private subscription: Subscription | null = null;
-  private held: [Msg, boolean][] | null = null;
   private over = false;
+  private readonly subscription: Subscription;
 
   constructor(
     private readonly engine: Engine,
     private readonly channel: string,
     private readonly event: string,
     private readonly handler: (message: Message) => void,
-    last: number | undefined,
+    readonly last: number | undefined,
   ) {
-    if (last) this.last = last;
-  }
-
-  begin(): void {
-    this.subscription = this.engine.subscriptions.acquire(this.channel, this);
-    const { cursor } = this.subscription.log;
-    if (!this.last || !cursor) return;
-    this.held = [];
-    const before = cursor.offset + 1;
-    this.engine.request({ t: "history", ch: this.channel, e: cursor.epoch, before, n: this.last }).then(
-      ({ items }) => this.flush((items ?? []).sort((a, b) => a.o - b.o).map((item) => [{ ...item, t: "msg", ch: this.channel }, true])),
-      (error: unknown) => {
-        if (!this.over) this.engine.env.report(error);
-        this.flush([]);
-      },
-    );
+    const subscription = (this.subscription = engine.subscriptions.acquire(channel, this));
+    if (!last || !subscription.log.open) return;
+    this.seen = Math.max(0, this.seen - last);
+    subscription.moveBack(this.seen);
   }
 
   message(msg: Msg, replayed: boolean): void {
-    if (this.held) this.held.push([msg, replayed]);
-    else this.give(msg, replayed);
+    if (this.over || (this.event !== "*" && this.event !== msg.ev)) return;
+    const epoch = this.subscription.log.cursor?.epoch ?? "";
+    guarded(this.engine.env.report, this.handler, toMessage(this.channel, epoch, msg, replayed));
   }
 
   end(): void {
     this.over = true;
     this.engine.subscriptions.release(this.channel, this);
-  }
-
-  private flush(first: [Msg, boolean][]): void {
-    const all = [...first, ...(this.held ?? [])];
-    this.held = null;
-    for (const [msg, replayed] of all) this.give(msg, replayed);
-  }
-
-  private give(msg: Msg, replayed: boolean): void {
-    if (this.over || (this.event !== "*" && this.event !== msg.ev)) return;
-    const epoch = this.subscription?.log.cursor?.epoch ?? "";
-    guarded(this.engine.env.report, this.handler, toMessage(this.channel, epoch, msg, replayed));
   }
 }
 

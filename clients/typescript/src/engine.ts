@@ -14,7 +14,7 @@ import { TokenSource, type Token } from "./driver/token.js";
 import { systemEnvironment, type Environment, type StorageLike, type WebSocketClass } from "./environment.js";
 import type { HubError, Position } from "./errors.js";
 import { Emitter } from "./observable.js";
-import type { Encoding, Ok, Outcome, Positions, Push, Request, Sub, Welcome } from "./protocol/frames.js";
+import type { Encoding, Ok, Outcome, Push, Request, Welcome } from "./protocol/frames.js";
 import { json } from "./protocol/json.js";
 
 export interface EngineOptions {
@@ -60,7 +60,7 @@ export class Engine implements LinkHost {
   readonly subscriptions: Subscriptions;
   readonly publisher: Publisher;
   readonly events: Emitter<HubEvents>;
-  private readonly requests: Requests;
+  readonly requests: Requests;
   private readonly persistence: Persistence;
   private readonly unlisten: () => void;
   private beatTimer: unknown = null;
@@ -121,10 +121,6 @@ export class Engine implements LinkHost {
     this.publisher.restore(outbox ?? []);
   }
 
-  hello(connection: Connection, pipelined: boolean): Sub[] {
-    return this.subscriptions.hello(connection, pipelined);
-  }
-
   pipeline(): void {
     this.requests.resend();
     this.publisher.flush();
@@ -151,27 +147,11 @@ export class Engine implements LinkHost {
     if (frame.t === "ok" || frame.t === "error") this.requests.answer(frame);
   }
 
-  acks(): Positions | undefined {
-    return this.subscriptions.acks();
-  }
-
-  probe(): void {
-    this.requests.once({ t: "ping" });
-  }
-
-  authorize(token: string, done: (exp: number | undefined) => void, failed: () => void): void {
-    this.requests.once({ t: "auth", token }, ({ exp }) => done(exp), failed);
-  }
-
-  renewed(): void {
-    this.subscriptions.renewed();
-  }
-
   save(): void {
     const { identity, attempt } = this.link.session;
     if (this.final) return;
     this.persistence.save(() => ({
-      ...(identity && { session: { ...identity, attempt } }),
+      session: identity ? { ...identity, attempt } : undefined,
       cursors: this.subscriptions.positions(),
       outbox: this.publisher.saved(),
     }));
@@ -189,20 +169,12 @@ export class Engine implements LinkHost {
   effect({ name: channel, log }: Subscription, effect: Effect): void {
     const { events } = this;
     this.beat();
-    switch (effect.kind) {
-      case "deliver":
-        if (effect.skipped) events.emit("conflated", { channel, n: effect.skipped });
-        return;
-      case "opened":
-        events.emit("outcome", { channel, outcome: effect.outcome });
-        if (effect.outcome === "reset" && log.cursor) events.emit("reset", { channel, position: log.cursor });
-        return;
-      case "live":
-        return events.emit("recovered", { channel, outcome: effect.outcome, n: effect.n });
-      case "gap":
-        return events.emit("gap", { channel, from: effect.from, to: effect.to, reason: effect.reason });
-      case "rewind":
-        return events.emit("rewind", { channel, epoch: effect.epoch, to: effect.to, lost: effect.lost });
+    if (effect.kind === "deliver") {
+      if (effect.skipped) events.emit("conflated", { channel, n: effect.skipped });
+    } else if (effect.kind !== "hole") {
+      const { kind, ...notice } = effect;
+      events.emit(kind, { channel, ...notice } as HubEvents[typeof kind]);
+      if (kind === "outcome" && effect.outcome === "reset" && log.cursor) events.emit("reset", { channel, position: log.cursor });
     }
   }
 

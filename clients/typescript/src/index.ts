@@ -1,12 +1,12 @@
 /*
  * The public interface of the package `tidewire`.
  */
-export { createHub, Hub, type HubOptions, type OutboxView } from "./hub.js";
+export { createHub, type Hub, type HubOptions, type OutboxView } from "./hub.js";
 export type { HubEvents } from "./engine.js";
-export { Channel, Presence, type MessageOf, type OnOptions } from "./channel.js";
+export type { Channel, Presence, MessageOf, OnOptions } from "./channel.js";
 export { defineChannels, type ChannelSpec, type ChannelSpecs } from "./typed.js";
 export { Forbidden, HubError, type Position } from "./errors.js";
-export { KeyedView, LoadedView, type Keyed, type KeyedOptions, type Loaded, type LoadOptions } from "./views.js";
+export type { KeyedView, LoadedView, Keyed, KeyedOptions, Loaded, LoadOptions } from "./views.js";
 export { systemEnvironment, type Environment, type LifecycleEvent, type StorageLike, type WebSocketClass, type WebSocketLike } from "./environment.js";
 export type { Duration } from "./duration.js";
 export type { Freshness } from "./driver/subscriptions.js";

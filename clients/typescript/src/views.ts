@@ -3,7 +3,7 @@
  * events after it; KeyedView shows the channel's keyed state. Both read a channel only while somebody watches.
  */
 import { backoff } from "./core/backoff.js";
-import type { Effect } from "./core/log.js";
+import type { Notice } from "./core/log.js";
 import type { Freshness } from "./driver/subscriptions.js";
 import type { Consumer, Subscription } from "./driver/subscription.js";
 import type { Engine } from "./engine.js";
@@ -103,13 +103,14 @@ export class LoadedView<T, M = Message> extends View<Loaded<T>> implements Consu
     super(engine, channel, { data: undefined, error: undefined, freshness: "catching-up" }, 0);
   }
 
-  effect(effect: Exclude<Effect, { kind: "deliver" | "hole" }>): void {
-    const whole = effect.kind === "live" || (effect.kind === "opened" && effect.outcome === "full") || (effect.kind === "rewind" && effect.lost === 0);
-    if (!whole || (effect.kind === "opened" && this.run === 0)) this.reload();
+  effect(effect: Notice): void {
+    const { kind } = effect;
+    const whole = kind === "recovered" || (kind === "outcome" && effect.outcome === "full" && this.run > 0) || (kind === "rewind" && effect.lost === 0);
+    if (!whole) this.reload();
   }
 
   protected override joined({ log }: Subscription): void {
-    if (log.phase === "replaying" || log.phase === "live") this.reload();
+    if (log.open) this.reload();
   }
 
   message(msg: Msg, replayed: boolean): void {

@@ -6,7 +6,7 @@ import type { AddressInfo } from "node:net";
 import { test } from "node:test";
 import vm from "node:vm";
 import { WebSocket, WebSocketServer } from "ws";
-import { Hub, createHub, type WebSocketClass } from "../src/index.js";
+import { createHub, type Hub, type WebSocketClass } from "../src/index.js";
 import { msgpack, pack, unpack } from "../src/msgpack.js";
 
 /* What browsers, workers and Node add to the language. */

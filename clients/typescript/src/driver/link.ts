@@ -3,14 +3,16 @@
  * and hears of it through `LinkHost`. It never looks into channels: frames that are not about the connection go up.
  */
 import { backoff } from "../core/backoff.js";
-import { afterClose, closeName } from "../core/close.js";
+import { afterClose } from "../core/close.js";
 import { Session } from "../core/session.js";
 import type { Environment } from "../environment.js";
 import { Forbidden, HubError, closedError } from "../errors.js";
 import { Value } from "../observable.js";
-import type { Bye, Command, Encoding, Positions, Push, Sub, Welcome } from "../protocol/frames.js";
+import type { Bye, Command, Encoding, Push, Welcome } from "../protocol/frames.js";
 import { Connection } from "./connection.js";
 import type { Persistence, Saved } from "./persistence.js";
+import type { Requests } from "./requests.js";
+import type { Subscriptions } from "./subscriptions.js";
 import type { TokenSource } from "./token.js";
 
 /** `offline` with `retryAt`: waiting for the next try (Unix ms). `blocked`: stopped, `hub.connect()` tries again. */
@@ -22,21 +24,15 @@ export type Status =
   | { readonly state: "closed" };
 
 export interface LinkHost {
+  readonly subscriptions: Subscriptions;
+  readonly requests: Requests;
   restored(saved: Saved): void;
-  /** The subscriptions of a hello on its way; `pipelined`: no other connection lives, all else may follow at once. */
-  hello(connection: Connection, pipelined: boolean): Sub[];
   /** The hello was sent and other commands may follow. */
   pipeline(): void;
   up(welcome: Welcome, connection: Connection, pipelined: boolean): void;
   /** What was sent on the last connection will not be answered. */
   down(): void;
   frame(frame: Push): void;
-  /** Positions to send along with a `pong`. */
-  acks(): Positions | undefined;
-  /** Something the node answers. */
-  probe(): void;
-  authorize(token: string, done: (exp: number | undefined) => void, failed: () => void): void;
-  renewed(): void;
   /** Writes down what must survive. */
   save(): void;
   /** Blocked or closed: nothing more will be answered. */
@@ -114,7 +110,7 @@ export class Link {
     }
     this.living?.wake(() => {
       this.tokens.expire("wake");
-      this.host.probe();
+      this.host.requests.once({ t: "ping" });
     });
   }
 
@@ -174,7 +170,7 @@ export class Link {
     const token = await this.tokens.get();
     if (run !== this.run) return;
     this.preparing = 0;
-    if (this.token !== undefined && token !== this.token) this.host.renewed();
+    if (this.token !== undefined && token !== this.token) this.host.subscriptions.renewed();
     this.token = token;
     try {
       this.next = new Connection(this.env, this.options.url, this.options.encodings, {
@@ -205,11 +201,11 @@ export class Link {
     const { sdk, hb } = this.options;
     connection.send({
       t: "hello",
-      ...(this.token !== undefined && { token: this.token }),
-      ...(session && { session }),
-      subs: this.host.hello(connection, pipelined),
+      token: this.token,
+      session,
+      subs: this.host.subscriptions.hello(connection, pipelined),
       sdk,
-      ...(hb !== undefined && { hb }),
+      hb,
     });
     if (!pipelined) return;
     this.pipelined = connection;
@@ -222,10 +218,8 @@ export class Link {
     switch (frame.t) {
       case "welcome":
         return;
-      case "ping": {
-        const c = this.host.acks();
-        return connection.send(c ? { t: "pong", c } : { t: "pong" });
-      }
+      case "ping":
+        return connection.send({ t: "pong", c: this.host.subscriptions.acks() });
       case "auth":
         return this.refresh();
       case "move":
@@ -271,7 +265,7 @@ export class Link {
     const { unauthenticated, claimed } = this;
     const attempt = this.living ? undefined : bye?.attempt;
     const ending = { code, welcomed: connection.welcomed, unauthenticated, claimed, attempt };
-    const name = bye?.name ?? closeName(code);
+    const name = bye?.name ?? "closed_" + code;
     switch (afterClose({ ...ending, replaced: this.session.takeoversBefore(now) })) {
       case "resume":
         return this.retry(bye?.retry ?? 0, code, name);
@@ -330,8 +324,9 @@ export class Link {
         if (living !== this.living || token === undefined) return;
         this.refreshFailures = 0;
         this.token = token;
-        this.host.authorize(token, (exp) => {
-          this.host.renewed();
+        const { requests, subscriptions } = this.host;
+        requests.once({ t: "auth", token }, ({ exp }) => {
+          subscriptions.renewed();
           this.expires(exp);
         }, again);
       },

@@ -6,7 +6,7 @@ import type { Environment, StorageLike } from "../environment.js";
 import type { Positions } from "../protocol/frames.js";
 
 export interface Saved {
-  session?: { id: string; key: string; attempt: number };
+  session?: { id: string; key: string; attempt: number } | undefined;
   cursors: Positions;
   outbox?: { frame: Record<string, unknown>; expires: number; firstSent: number }[];
 }

@@ -152,22 +152,15 @@ function contents(ev: string | undefined, data: unknown, options: PublishOptions
   const { key, ttl, guard } = options;
   return {
     ...(data instanceof Uint8Array ? { b: data } : !options.delete && { d: data ?? null }),
-    ...(ev !== undefined && { ev }),
-    ...(key !== undefined && { k: key }),
-    ...(options.delete && { del: true as const }),
-    ...(ttl !== undefined && { ttl: toMs(ttl) }),
-    ...(guard !== undefined && { if: guard === "absent" ? { o: 0 } : { e: guard.epoch, o: guard.offset } }),
+    ev,
+    k: key,
+    del: options.delete ? true : undefined,
+    ttl: ttl === undefined ? undefined : toMs(ttl),
+    if: guard && (guard === "absent" ? { o: 0 } : { e: guard.epoch, o: guard.offset }),
   };
 }
 
 const sizeOf = ({ b, d }: Pub): number => (b ? b.length : utf8Length(JSON.stringify(d ?? null)));
 
 /** Bytes of a text in UTF-8. */
-export function utf8Length(text: string): number {
-  let length = 0;
-  for (const letter of text) {
-    const code = letter.codePointAt(0) as number;
-    length += code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
-  }
-  return length;
-}
+export const utf8Length = (text: string): number => encodeURI(text.replace(/\p{Surrogate}/gu, "?")).replace(/%../g, "%").length;

@@ -3,7 +3,7 @@
  * application. Decides what is asked of the node; Subscriptions owns them all. It never touches a socket.
  */
 import { KeyedState } from "../core/keyed.js";
-import { ChannelLog, type Effect } from "../core/log.js";
+import { ChannelLog, MISSING, type Effect, type Notice } from "../core/log.js";
 import type { HubError } from "../errors.js";
 import type { Item, Msg, Ok, Push, State, Sub } from "../protocol/frames.js";
 
@@ -12,13 +12,13 @@ export interface Consumer {
   /** How it wants delivery; absent: it does not care. */
   readonly mode?: "every" | "latest";
   readonly hz?: number;
-  readonly last?: number;
+  readonly last?: number | undefined;
   readonly state?: true;
   readonly me?: unknown;
   /** The highest offset it saw: what is at or below is not given to it. */
   seen: number;
   message?(msg: Msg, replayed: boolean, skipped: number): void;
-  effect?(effect: Exclude<Effect, { kind: "deliver" | "hole" }>): void;
+  effect?(effect: Notice): void;
   /** Keyed state, freshness or refusal changed. */
   changed?(): void;
   /** Released, and the linger is over. */
@@ -53,6 +53,8 @@ export class Subscription {
   retryTimer: unknown = null;
   failures = 0;
   private fetching = 0;
+  /** The highest offset any consumer was given: below it, a channel that was moved back has nothing new to tell. */
+  private high = 0;
 
   constructor(
     readonly name: string,
@@ -64,17 +66,18 @@ export class Subscription {
     const all = [...this.consumers];
     const modes = all.filter(({ mode }) => mode);
     const latest = modes.length > 0 && modes.every(({ mode }) => mode === "latest");
-    const rates = modes.map(({ hz }) => hz ?? Infinity);
-    const me = this.self?.me;
+    const rate = Math.max(...modes.map(({ hz }) => hz ?? Infinity));
     const last = Math.max(0, ...all.map((consumer) => consumer.last ?? 0));
     const { cursor } = this.log;
     return {
       ch: this.name,
-      ...(cursor && { e: cursor.epoch, o: cursor.offset }),
-      ...(this.keyed ? { state: true as const } : last > 0 && { last }),
+      e: cursor?.epoch,
+      o: cursor?.offset,
+      state: this.keyed ? true : undefined,
+      last: this.keyed ? undefined : last || undefined,
       mode: latest ? "latest" : "every",
-      ...(latest && Math.max(...rates) < Infinity && { hz: Math.max(...rates) }),
-      ...(me !== undefined && { me }),
+      hz: latest && rate < Infinity ? rate : undefined,
+      me: this.self?.me,
     };
   }
 
@@ -89,10 +92,11 @@ export class Subscription {
   }
 
   attach(consumer: Consumer): void {
+    if (!this.consumers.has(consumer)) consumer.seen = this.log.cursor?.offset ?? 0;
     this.consumers.add(consumer);
     if (consumer.state && !this.keyed) {
       this.keyed = new KeyedState();
-      if (this.log.phase !== "closed" && this.log.phase !== "opening") this.snapshot();
+      if (this.log.open) this.snapshot();
     }
   }
 
@@ -136,7 +140,7 @@ export class Subscription {
   private feed(read: () => Effect | null): void {
     const effect = read();
     this.effect(effect);
-    if (effect?.kind === "gap" && effect.again) this.effect(read());
+    if (effect?.kind === "gap" && effect.reason === MISSING) this.effect(read());
   }
 
   private effect(effect: Effect | null, unasked = false): void {
@@ -146,15 +150,17 @@ export class Subscription {
         this.asked = null;
         return this.around.due(this);
       case "deliver":
-        this.deliver(effect);
-        break;
-      case "opened":
+        return this.deliver(effect);
+      case "outcome":
         this.opened(effect.outcome, unasked);
         break;
       case "gap":
         if (this.log.phase === "live" || !this.asked?.state) this.snapshot();
+        for (const consumer of this.consumers) if (consumer.seen < effect.to) consumer.effect?.(effect);
+        if (effect.to <= this.high) return;
         break;
       case "rewind":
+        this.high = effect.to;
         for (const consumer of this.consumers) consumer.seen = Math.min(consumer.seen, effect.to);
         if (effect.lost > 0 && this.keyed) {
           this.keyed.rewind(effect.to);
@@ -162,14 +168,13 @@ export class Subscription {
         }
         break;
     }
-    if (effect.kind !== "deliver") {
-      for (const consumer of [...this.consumers]) consumer.effect?.(effect);
-      this.notify();
-    }
+    if (effect.kind !== "gap") for (const consumer of [...this.consumers]) consumer.effect?.(effect);
+    this.notify();
     this.around.effect(this, effect);
   }
 
-  private deliver({ msg, replayed, skipped }: Effect & { kind: "deliver" }): void {
+  private deliver(effect: Effect & { kind: "deliver" }): void {
+    const { msg, replayed, skipped } = effect;
     const changed = this.keyed?.apply(msg, this.around.brokerNow());
     for (const consumer of [...this.consumers]) {
       if (msg.o > consumer.seen) {
@@ -178,6 +183,8 @@ export class Subscription {
       }
       if (changed) consumer.changed?.();
     }
+    this.high = Math.max(this.high, msg.o);
+    this.around.effect(this, effect);
   }
 
   private opened(outcome: string, unasked: boolean): void {
@@ -185,7 +192,8 @@ export class Subscription {
     if (outcome !== "full") {
       this.fetching++;
       this.keyed?.clear();
-      for (const consumer of this.consumers) consumer.seen = 0;
+      this.high = this.log.cursor?.offset ?? 0;
+      for (const consumer of this.consumers) consumer.seen = this.high;
     }
     const follows = this.asked?.state && outcome !== "full" && !unasked;
     if (this.keyed && !this.keyed.complete && !follows) this.snapshot();

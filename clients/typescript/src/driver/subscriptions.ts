@@ -52,7 +52,7 @@ export class Subscriptions implements Surroundings {
   }
 
   page(ch: string, from: number | undefined): Promise<Ok> {
-    return this.requests.lasting({ t: "state", ch, ...(from !== undefined && { from }) });
+    return this.requests.lasting({ t: "state", ch, from });
   }
 
   get(name: string): Subscription | undefined {
@@ -161,7 +161,7 @@ export class Subscriptions implements Surroundings {
   }
 
   effect(subscription: Subscription, effect: Effect): void {
-    if (effect.kind === "deliver" || effect.kind === "gap" || effect.kind === "rewind") this.moved.add(subscription);
+    if (effect.kind !== "outcome" && effect.kind !== "recovered") this.moved.add(subscription);
     this.around.effect(subscription, effect);
   }
 

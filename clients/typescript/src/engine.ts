@@ -10,6 +10,7 @@ import { Publisher, type Publication, type PublishOptions } from "./driver/publi
 import { Requests } from "./driver/requests.js";
 import type { Subscription } from "./driver/subscription.js";
 import { Subscriptions } from "./driver/subscriptions.js";
+import { Timer } from "./driver/timer.js";
 import { TokenSource, type Token } from "./driver/token.js";
 import { systemEnvironment, type Environment, type StorageLike, type WebSocketClass } from "./environment.js";
 import type { HubError, Position } from "./errors.js";
@@ -63,13 +64,14 @@ export class Engine implements LinkHost {
   readonly requests: Requests;
   private readonly persistence: Persistence;
   private readonly unlisten: () => void;
-  private beatTimer: unknown = null;
+  private readonly beatTimer: Timer;
   private wasOnline = false;
   private final: HubError | null = null;
 
   constructor({ url: address, token, encoding = json, persist, webSocket, heartbeat, environment }: EngineOptions) {
     const env = (this.env = environment ?? systemEnvironment(webSocket));
     const url = endpoint(address);
+    this.beatTimer = new Timer(env);
     this.events = new Emitter(env.report);
     this.requests = new Requests(env, (frame) => this.link.send(frame));
     this.subscriptions = new Subscriptions(this, this.requests);
@@ -159,8 +161,7 @@ export class Engine implements LinkHost {
 
   ended(error: HubError): void {
     this.final = error;
-    this.env.clearTimer(this.beatTimer);
-    this.beatTimer = null;
+    this.beatTimer.stop();
     this.requests.fail(error);
     this.publisher.clear(error);
   }
@@ -180,12 +181,11 @@ export class Engine implements LinkHost {
 
   /* Once a second while something moves: acknowledge, and write down what must survive. */
   private beat(): void {
-    if (this.beatTimer !== null || this.final) return;
-    this.beatTimer = this.env.setTimer(() => {
-      this.beatTimer = null;
+    if (this.beatTimer.running || this.final) return;
+    this.beatTimer.start(ACK_MS, () => {
       this.acknowledge();
       this.save();
-    }, ACK_MS);
+    });
   }
 
   private acknowledge(): void {

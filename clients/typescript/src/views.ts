@@ -6,6 +6,7 @@ import { backoff } from "./core/backoff.js";
 import type { Notice } from "./core/log.js";
 import type { Freshness } from "./driver/subscriptions.js";
 import type { Consumer, Subscription } from "./driver/subscription.js";
+import { Timer } from "./driver/timer.js";
 import type { Engine } from "./engine.js";
 import type { HubError, Position } from "./errors.js";
 import { toMessage, type Message } from "./message.js";
@@ -206,10 +207,11 @@ export class KeyedView<V> extends View<Keyed<V>> implements Consumer {
   readonly state = true;
   readonly hz?: number;
   private conflated = 0;
-  private timer: unknown = null;
+  private readonly timer: Timer;
 
   constructor(engine: Engine, channel: string, { maxHz }: { maxHz?: number }) {
     super(engine, channel, { data: new Map(), conflated: 0, error: undefined, freshness: "catching-up" }, maxHz ? 1000 / maxHz : 0);
+    this.timer = new Timer(engine.env);
     if (maxHz) this.hz = Math.min(1000, Math.ceil(maxHz));
   }
 
@@ -233,20 +235,18 @@ export class KeyedView<V> extends View<Keyed<V>> implements Consumer {
 
   override detached(): void {
     super.detached();
-    this.engine.env.clearTimer(this.timer);
+    this.timer.stop();
     this.conflated = 0;
   }
 
   protected build(subscription: Subscription): Keyed<V> {
-    const { env, subscriptions } = this.engine;
+    const { subscriptions } = this.engine;
     const { keyed, refused } = subscription;
     const now = subscriptions.brokerNow();
     keyed?.expire(now);
     const data = new Map<string, V>();
     for (const [key, item] of keyed?.values ?? []) data.set(key, (item.b ?? item.d) as V);
-    env.clearTimer(this.timer);
-    const next = keyed?.nextExpiry() ?? Infinity;
-    if (next < Infinity) this.timer = env.setTimer(() => this.changed(), next - now);
+    this.timer.start((keyed?.nextExpiry() ?? Infinity) - now, () => this.changed());
     return { data, conflated: this.conflated, error: refused ?? undefined, ...subscriptions.freshness(subscription) };
   }
 }

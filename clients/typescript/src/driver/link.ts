@@ -10,6 +10,7 @@ import { Forbidden, HubError, closedError } from "../errors.js";
 import { Value } from "../observable.js";
 import type { Bye, Command, Encoding, Push, Welcome } from "../protocol/frames.js";
 import { Connection } from "./connection.js";
+import { Timer } from "./timer.js";
 import type { Persistence, Saved } from "./persistence.js";
 import type { Requests } from "./requests.js";
 import type { Subscriptions } from "./subscriptions.js";
@@ -62,9 +63,9 @@ export class Link {
   private preparing = 0;
   private run = 0;
   private stopped: "" | "asleep" | "blocked" | "closed" = "";
-  private retryTimer: unknown = null;
+  private readonly retryTimer: Timer;
   private hinted = false;
-  private refreshTimer: unknown = null;
+  private readonly refreshTimer: Timer;
   private failures = 0;
   private refreshFailures = 0;
   private unauthenticated = 0;
@@ -79,6 +80,8 @@ export class Link {
     private readonly persistence: Persistence,
     private readonly host: LinkHost,
   ) {
+    this.retryTimer = new Timer(env);
+    this.refreshTimer = new Timer(env);
     this.status = new Value<Status>({ state: "offline" }, env.report);
   }
 
@@ -104,7 +107,7 @@ export class Link {
 
   wake(): void {
     if (this.stopped === "closed" || this.stopped === "blocked") return;
-    if (this.stopped === "asleep" || (!this.living && this.retryTimer !== null && !this.hinted)) {
+    if (this.stopped === "asleep" || (!this.living && this.retryTimer.running && !this.hinted)) {
       this.tokens.expire("wake");
       this.connect();
     }
@@ -116,7 +119,7 @@ export class Link {
 
   /** The page is put away: the connection ends, the session stays. */
   sleep(): void {
-    if (this.stopped || (!this.living && !this.next && !this.preparing && this.retryTimer === null)) return;
+    if (this.stopped || (!this.living && !this.next && !this.preparing && !this.retryTimer.running)) return;
     this.stop("asleep", { state: "offline" });
     this.persistence.unlock();
   }
@@ -136,9 +139,8 @@ export class Link {
     this.living?.drop();
     this.next?.drop();
     this.living = this.next = this.pipelined = null;
-    this.env.clearTimer(this.retryTimer);
-    this.env.clearTimer(this.refreshTimer);
-    this.retryTimer = null;
+    this.retryTimer.stop();
+    this.refreshTimer.stop();
     this.host.down();
     this.status.set(status);
   }
@@ -152,8 +154,7 @@ export class Link {
 
   private open(): void {
     if (this.stopped || this.preparing || this.next) return;
-    this.env.clearTimer(this.retryTimer);
-    this.retryTimer = null;
+    this.retryTimer.stop();
     const run = (this.preparing = ++this.run);
     if (!this.living) this.status.set({ state: "connecting" });
     this.prepare(run).catch((error: unknown) => {
@@ -253,7 +254,7 @@ export class Link {
     const now = this.env.now();
     if (connection === this.living) {
       this.living = null;
-      this.env.clearTimer(this.refreshTimer);
+      this.refreshTimer.stop();
       if (now - this.welcomedAt >= STABLE_MS) this.failures = 0;
       this.host.down();
       if (this.next) return this.status.set({ state: "connecting" });
@@ -295,29 +296,22 @@ export class Link {
   }
 
   private schedule(ms: number): void {
-    this.env.clearTimer(this.retryTimer);
-    this.retryTimer = this.env.setTimer(() => {
-      this.retryTimer = null;
-      this.open();
-    }, ms);
+    this.retryTimer.start(ms, () => this.open());
   }
 
   /* `exp` is of the broker's clock. The node asks at 90 % of the token's life; the timer stands in where it does not. */
   private expires(exp: number | undefined): void {
-    this.env.clearTimer(this.refreshTimer);
-    if (exp === undefined) return;
-    const life = exp - this.clockOffset - this.env.now();
-    this.refreshTimer = this.env.setTimer(() => this.refresh(), Math.max(0, life * REFRESH_AT));
+    const life = (exp ?? Infinity) - this.clockOffset - this.env.now();
+    this.refreshTimer.start(life * REFRESH_AT, () => this.refresh());
   }
 
   private refresh(): void {
     const { living } = this;
-    this.env.clearTimer(this.refreshTimer);
+    this.refreshTimer.stop();
     this.tokens.expire("expiring");
     const again = (): void => {
       if (living !== this.living || this.stopped) return;
-      const wait = backoff(++this.refreshFailures, this.env.random());
-      this.refreshTimer = this.env.setTimer(() => this.refresh(), wait);
+      this.refreshTimer.start(backoff(++this.refreshFailures, this.env.random()), () => this.refresh());
     };
     this.tokens.get().then(
       (token) => {

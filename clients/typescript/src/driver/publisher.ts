@@ -11,6 +11,7 @@ import { fromBase64 } from "../protocol/base64.js";
 import { asJson } from "../protocol/json.js";
 import type { Pub } from "../protocol/frames.js";
 import type { Saved } from "./persistence.js";
+import { Timer } from "./timer.js";
 import type { Requests } from "./requests.js";
 
 export interface PublishOptions {
@@ -57,7 +58,7 @@ export class Publisher {
   private count = 0;
   private pausedUntil = 0;
   private failures = 0;
-  private timer: unknown = null;
+  private readonly timer: Timer;
 
   constructor(
     private readonly env: Environment,
@@ -65,6 +66,7 @@ export class Publisher {
     private readonly writable: () => boolean,
     private readonly changed: () => void,
   ) {
+    this.timer = new Timer(env);
     const word = (): string => Math.floor(env.random() * 2 ** 32).toString(36);
     this.prefix = word() + word() + ":";
   }
@@ -91,7 +93,7 @@ export class Publisher {
 
   clear(error: HubError): number {
     const count = this.outbox.clear(error);
-    this.env.clearTimer(this.timer);
+    this.timer.stop();
     this.changed();
     return count;
   }
@@ -142,9 +144,8 @@ export class Publisher {
   }
 
   private watch(now: number): void {
-    this.env.clearTimer(this.timer);
     const next = Math.min(this.outbox.nextExpiry(), this.pausedUntil > now ? this.pausedUntil : Infinity);
-    if (next < Infinity) this.timer = this.env.setTimer(() => this.flush(), Math.max(0, next - now));
+    this.timer.start(next - now, () => this.flush());
   }
 }
 

@@ -4,7 +4,9 @@
  */
 import { KeyedState } from "../core/keyed.js";
 import { ChannelLog, MISSING, type Effect, type Notice } from "../core/log.js";
+import type { Environment } from "../environment.js";
 import type { HubError } from "../errors.js";
+import { Timer } from "./timer.js";
 import type { Item, Msg, Ok, Push, State, Sub } from "../protocol/frames.js";
 
 /** Something inside the application that reads a channel: handlers, a view, a member of its presence. */
@@ -27,6 +29,7 @@ export interface Consumer {
 
 /** What a subscription needs of its surroundings. */
 export interface Surroundings {
+  readonly env: Environment;
   brokerNow(): number;
   /** Sends a `sub` if one is due, soon. */
   due(subscription: Subscription): void;
@@ -50,7 +53,7 @@ export class Subscription {
   /** What the node was last asked for. */
   asked: Sub | null = null;
   /** A `sub` refused for the moment is asked again when this timer fires. */
-  retryTimer: unknown = null;
+  readonly retryTimer: Timer;
   failures = 0;
   private fetching = 0;
   /** The highest offset any consumer was given: below it, a channel that was moved back has nothing new to tell. */
@@ -59,7 +62,9 @@ export class Subscription {
   constructor(
     readonly name: string,
     private readonly around: Surroundings,
-  ) {}
+  ) {
+    this.retryTimer = new Timer(around.env);
+  }
 
   /** The subscription as it should be: from the cursor where there is one. */
   want(): Sub {

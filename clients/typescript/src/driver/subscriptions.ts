@@ -41,7 +41,7 @@ export class Subscriptions implements Surroundings {
   /** Since when no node vouches for any channel, ms of the broker's clock; 0: one does. */
   staleSince = 0;
 
-  private readonly env: Environment;
+  readonly env: Environment;
 
   constructor(private readonly around: Around, private readonly requests: Requests) {
     this.env = around.env;
@@ -182,7 +182,7 @@ export class Subscriptions implements Surroundings {
 
   end(): void {
     for (const timer of this.leaving.values()) this.env.clearTimer(timer);
-    for (const subscription of this.byName.values()) this.env.clearTimer(subscription.retryTimer);
+    for (const { retryTimer } of this.byName.values()) retryTimer.stop();
   }
 
   /* A cursor of the page before serves plain handlers; who wants a beginning of its own gets that. */
@@ -212,7 +212,7 @@ export class Subscriptions implements Surroundings {
     const held = subscription.asked !== null;
     subscription.closed();
     this.moved.delete(subscription);
-    this.env.clearTimer(subscription.retryTimer);
+    subscription.retryTimer.stop();
     const { name } = subscription;
     const gone = (): void => {
       if (subscription.consumers.size === 0) this.byName.delete(name);
@@ -246,8 +246,7 @@ export class Subscriptions implements Surroundings {
     subscription.asked = null;
     if (error.retryable) {
       const wait = backoff(subscription.failures++, this.env.random(), error.retry);
-      this.env.clearTimer(subscription.retryTimer);
-      subscription.retryTimer = this.env.setTimer(() => this.due(subscription), wait);
+      subscription.retryTimer.start(wait, () => this.due(subscription));
     } else {
       subscription.refused = error;
       this.around.events.emit("refused", { channel: subscription.name, error: error });

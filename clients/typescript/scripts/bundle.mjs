@@ -2,7 +2,7 @@
 import { build } from "esbuild";
 import { internalNames } from "./mangle.mjs";
 
-export const ENTRIES = ["src/index.ts", "src/msgpack.ts"];
+export const ENTRIES = ["src/index.ts", "src/core.ts", "src/msgpack.ts"];
 
 const COMMON = { bundle: true, format: "esm", platform: "neutral", target: "es2022", legalComments: "none", logLevel: "warning" };
 

@@ -1,18 +1,15 @@
 /*
- * The handle of one channel, given out by `hub.channel`. It holds no state of its own: two handles of one name are
+ * The handle of one channel, given out by `hub.channel`: reading by handlers, publishing, history. It holds no state of its own: two handles of one name are
  * the same channel. Reading begins with the first handler or watched view and ends 2 s after the last is gone.
  */
 import type { Subscription, Consumer } from "./driver/subscription.js";
 import type { Publication, PublishOptions } from "./driver/publisher.js";
-import { utf8Length } from "./driver/publisher.js";
 import type { Engine, HubEvents } from "./engine.js";
-import { HubError } from "./errors.js";
 import { readHistory, type HistoryOptions, type Page } from "./history.js";
 import { toMessage, type Message } from "./message.js";
 import { guarded } from "./observable.js";
 import type { Msg } from "./protocol/frames.js";
-import type { ChannelSpec, EventName, Events, Member, StateValue } from "./typed.js";
-import { KeyedView, LoadedView, type KeyedOptions, type LoadOptions } from "./views.js";
+import type { ChannelSpec, EventName, Events, StateValue } from "./typed.js";
 
 export interface OnOptions {
   /** Begin with the newest `last` publications instead of from now (or from the cursor of the page before). */
@@ -20,31 +17,17 @@ export interface OnOptions {
 }
 export type MessageOf<S extends ChannelSpec, E extends EventName<S> = EventName<S>> = { [N in E]: Message<Events<S>[N], N> }[E];
 
-/* What a member may tell about itself. */
-const ME_MAX = 1024;
-
-export class Channel<S extends ChannelSpec = ChannelSpec> {
-  readonly presence: Presence<Member<S>>;
-
+export class CoreChannel<S extends ChannelSpec = ChannelSpec> {
   constructor(
     readonly name: string,
-    private readonly engine: Engine,
-  ) {
-    this.presence = new Presence(name, engine);
-  }
+    /** @internal */
+    protected readonly engine: Engine,
+  ) {}
 
   /** Calls back for each publication with this event name, or for all (`"*"`). Returns the function that ends it. */
   on<E extends EventName<S> | "*">(event: E, handler: (message: E extends "*" ? MessageOf<S> : MessageOf<S, E & EventName<S>>) => void, options: OnOptions = {}): () => void {
     const reader = new Reader(this.engine, this.name, event, handler as (message: Message) => void, options.last);
     return () => reader.end();
-  }
-
-  /** A snapshot of your own kept up to date by events, or the channel's keyed state. Reads only while subscribed to. */
-  live<V = StateValue<S>>(options: KeyedOptions): KeyedView<V>;
-  live<T>(options: LoadOptions<T, MessageOf<S>>): LoadedView<T, MessageOf<S>>;
-  live<T>(options: LoadOptions<T, MessageOf<S>> | KeyedOptions): KeyedView<StateValue<S>> | LoadedView<T, MessageOf<S>> {
-    const { engine, name } = this;
-    return "load" in options ? new LoadedView(engine, name, options) : new KeyedView(engine, name, options);
   }
 
   /** Publishes through the outbox. Never throws: what is wrong rejects `acked`. */
@@ -113,36 +96,5 @@ class Reader implements Consumer {
   end(): void {
     this.over = true;
     this.engine.subscriptions.release(this.channel, this);
-  }
-}
-
-/** Who is in a channel. */
-export class Presence<Me = unknown> {
-  /** Members by `<user>/<n>`. Reading it needs the right `presence` on the channel. */
-  readonly members: KeyedView<Me>;
-
-  constructor(
-    private readonly name: string,
-    private readonly engine: Engine,
-  ) {
-    this.members = new KeyedView(engine, "$presence:" + name, {});
-  }
-
-  /** Makes this session a member, with `me` (up to 1 KiB of JSON) for all to see, until `leave`. */
-  enter(me: Me): void {
-    if (utf8Length(JSON.stringify(me ?? null)) > ME_MAX) throw new HubError(413, "too_large");
-    const { subscriptions } = this.engine;
-    const self: Consumer = { me: me ?? null, seen: 0 };
-    const subscription = subscriptions.acquire(this.name, self);
-    if (subscription.self) subscriptions.release(this.name, subscription.self);
-    subscription.self = self;
-  }
-
-  leave(): void {
-    const { subscriptions } = this.engine;
-    const subscription = subscriptions.get(this.name);
-    if (!subscription?.self) return;
-    subscriptions.release(this.name, subscription.self);
-    subscription.self = null;
   }
 }

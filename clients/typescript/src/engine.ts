@@ -118,6 +118,11 @@ export class Engine implements LinkHost {
     return answer;
   }
 
+  /** Unix ms of the broker's clock. */
+  brokerNow(): number {
+    return this.env.now() + this.link.clockOffset;
+  }
+
   restored({ cursors, outbox }: Saved): void {
     this.subscriptions.restored = cursors;
     this.publisher.restore(outbox ?? []);
@@ -140,7 +145,7 @@ export class Engine implements LinkHost {
     const { subscriptions } = this;
     this.requests.lost();
     this.publisher.lost();
-    subscriptions.down(subscriptions.staleSince || (this.wasOnline ? subscriptions.brokerNow() : 0));
+    subscriptions.down(subscriptions.staleSince || (this.wasOnline ? this.brokerNow() : 0));
   }
 
   frame(frame: Push): void {

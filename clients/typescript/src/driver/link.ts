@@ -188,10 +188,8 @@ export class Link {
   private async restore(): Promise<void> {
     const saved = await this.persistence.restore();
     if (!saved) return;
-    if (saved.session) {
-      this.session.identity = saved.session;
-      this.session.attempt = saved.session.attempt;
-    }
+    const { id, key, attempt } = saved.session ?? {};
+    if (id && key) Object.assign(this.session, { identity: { id, key }, attempt });
     this.host.restored(saved);
   }
 
@@ -276,7 +274,7 @@ export class Link {
         break;
       case "claim":
         this.claimed = true;
-        this.session.raise(bye?.attempt as number);
+        this.session.attempt = bye?.attempt as number;
         break;
       case "fresh":
         this.claimed = false;

@@ -2,12 +2,12 @@
  * One channel of the session: its log, its keyed state where somebody looks at it, and the consumers inside the
  * application. Decides what is asked of the node; Subscriptions owns them all. It never touches a socket.
  */
-import { KeyedState } from "../core/keyed.js";
+import type { KeyedState } from "../core/keyed.js";
 import { ChannelLog, MISSING, type Effect, type Notice } from "../core/log.js";
 import type { Environment } from "../environment.js";
 import type { HubError } from "../errors.js";
 import { Timer } from "./timer.js";
-import type { Item, Msg, Ok, Push, State, Sub } from "../protocol/frames.js";
+import type { Msg, Outcome, Push, State, Sub } from "../protocol/frames.js";
 
 /** Something inside the application that reads a channel: handlers, a view, a member of its presence. */
 export interface Consumer {
@@ -15,7 +15,8 @@ export interface Consumer {
   readonly mode?: "every" | "latest";
   readonly hz?: number;
   readonly last?: number | undefined;
-  readonly state?: true;
+  /** Makes what keeps the channel's keyed state, where this consumer looks at it and nobody did before. */
+  keep?(subscription: Subscription): Keeper;
   readonly me?: unknown;
   /** The highest offset it saw: what is at or below is not given to it. */
   seen: number;
@@ -27,23 +28,31 @@ export interface Consumer {
   detached?(): void;
 }
 
+/** What keeps the keyed state of a subscription (`KeptState`). */
+export interface Keeper {
+  readonly state: KeyedState;
+  /** A publication was delivered; true where it changed what is to be seen. */
+  apply(msg: Msg): boolean;
+  /** A delivery begins; `follows`: a snapshot comes with it. */
+  opened(outcome: Outcome, follows: boolean): void;
+  page(frame: State): void;
+  rewind(to: number): void;
+  /** The state has to be asked for. */
+  read(): void;
+  end(): void;
+}
+
 /** What a subscription needs of its surroundings. */
 export interface Surroundings {
   readonly env: Environment;
-  brokerNow(): number;
   /** Sends a `sub` if one is due, soon. */
   due(subscription: Subscription): void;
-  /** Reads one page of keyed state. */
-  page(channel: string, from: number | undefined): Promise<Ok>;
   effect(subscription: Subscription, effect: Effect): void;
 }
 
-/* A snapshot read again because the log rewound meanwhile; more often than this, the next gap or resume heals it. */
-const SNAPSHOT_TRIES = 3;
-
 export class Subscription {
   readonly log = new ChannelLog();
-  keyed: KeyedState | null = null;
+  kept: Keeper | null = null;
   readonly consumers = new Set<Consumer>();
   refused: HubError | null = null;
   /** This session as a member of the channel's presence. */
@@ -55,7 +64,6 @@ export class Subscription {
   /** A `sub` refused for the moment is asked again when this timer fires. */
   readonly retryTimer: Timer;
   failures = 0;
-  private fetching = 0;
   /** The highest offset any consumer was given: below it, a channel that was moved back has nothing new to tell. */
   private high = 0;
 
@@ -78,8 +86,8 @@ export class Subscription {
       ch: this.name,
       e: cursor?.epoch,
       o: cursor?.offset,
-      state: this.keyed ? true : undefined,
-      last: this.keyed ? undefined : last || undefined,
+      state: this.kept ? true : undefined,
+      last: this.kept ? undefined : last || undefined,
       mode: latest ? "latest" : "every",
       hz: latest && rate < Infinity ? rate : undefined,
       me: this.self?.me,
@@ -99,18 +107,18 @@ export class Subscription {
   attach(consumer: Consumer): void {
     if (!this.consumers.has(consumer)) consumer.seen = this.log.cursor?.offset ?? 0;
     this.consumers.add(consumer);
-    if (consumer.state && !this.keyed) {
-      this.keyed = new KeyedState();
-      if (this.log.open) this.snapshot();
+    if (consumer.keep && !this.kept) {
+      this.kept = consumer.keep(this);
+      if (this.log.open) this.kept.read();
     }
   }
 
   /** Nobody is left: what is known of the channel goes with the last reader. */
   closed(): void {
     this.log.closed();
-    this.keyed = null;
+    this.kept?.end();
+    this.kept = null;
     this.asked = null;
-    this.fetching++;
   }
 
   push(frame: Push): void {
@@ -119,7 +127,8 @@ export class Subscription {
       case "ok":
         return this.effect(this.log.ok(frame), before !== "opening");
       case "state":
-        return this.merge(frame);
+        this.kept?.page(frame);
+        return this.notify();
       case "live":
         return this.feed(() => this.log.live(frame));
       case "gap":
@@ -160,17 +169,14 @@ export class Subscription {
         this.opened(effect.outcome, unasked);
         break;
       case "gap":
-        if (this.log.phase === "live" || !this.asked?.state) this.snapshot();
+        if (this.log.phase === "live" || !this.asked?.state) this.kept?.read();
         for (const consumer of this.consumers) if (consumer.seen < effect.to) consumer.effect?.(effect);
         if (effect.to <= this.high) return;
         break;
       case "rewind":
         this.high = effect.to;
         for (const consumer of this.consumers) consumer.seen = Math.min(consumer.seen, effect.to);
-        if (effect.lost > 0 && this.keyed) {
-          this.keyed.rewind(effect.to);
-          this.snapshot();
-        }
+        if (effect.lost > 0) this.kept?.rewind(effect.to);
         break;
     }
     if (effect.kind !== "gap") for (const consumer of [...this.consumers]) consumer.effect?.(effect);
@@ -180,7 +186,7 @@ export class Subscription {
 
   private deliver(effect: Effect & { kind: "deliver" }): void {
     const { msg, replayed, skipped } = effect;
-    const changed = this.keyed?.apply(msg, this.around.brokerNow());
+    const changed = this.kept?.apply(msg);
     for (const consumer of [...this.consumers]) {
       if (msg.o > consumer.seen) {
         consumer.seen = msg.o;
@@ -192,57 +198,14 @@ export class Subscription {
     this.around.effect(this, effect);
   }
 
-  private opened(outcome: string, unasked: boolean): void {
+  private opened(outcome: Outcome, unasked: boolean): void {
     this.failures = 0;
     if (outcome !== "full") {
-      this.fetching++;
-      this.keyed?.clear();
       this.high = this.log.cursor?.offset ?? 0;
       for (const consumer of this.consumers) consumer.seen = this.high;
     }
-    const follows = this.asked?.state && outcome !== "full" && !unasked;
-    if (this.keyed && !this.keyed.complete && !follows) this.snapshot();
+    this.kept?.opened(outcome, this.asked?.state === true && outcome !== "full" && !unasked);
     if (!this.asked || this.outdated) this.around.due(this);
-  }
-
-  private merge({ items, more }: State): void {
-    if (!this.keyed || this.log.phase === "closed") return;
-    this.take(items);
-    if (!more) this.keyed.finish();
-    this.notify();
-  }
-
-  private take(items: Item[]): void {
-    const now = this.around.brokerNow();
-    for (const item of items) this.keyed?.apply(item, now);
-  }
-
-  /* Reads the keyed state by request, beside the living log; a rewind or another reading ends it. */
-  private snapshot(): void {
-    if (!this.keyed) return;
-    this.keyed.complete = false;
-    void this.pages(++this.fetching, SNAPSHOT_TRIES);
-  }
-
-  private async pages(run: number, tries: number): Promise<void> {
-    let from: number | undefined;
-    for (;;) {
-      let page: Ok;
-      try {
-        page = await this.around.page(this.name, from);
-      } catch {
-        return;
-      }
-      if (run !== this.fetching || !this.keyed) return;
-      if (page.e !== this.log.cursor?.epoch && tries > 1) return this.pages(run, tries - 1);
-      const items = page.items ?? [];
-      this.take(items);
-      const last = items.at(-1)?.o ?? 0;
-      if (!page.more || last < (from ?? 1)) break;
-      from = last + 1;
-    }
-    this.keyed.finish();
-    this.notify();
   }
 }
 

@@ -19,9 +19,6 @@ export const LINGER_MS = 2_000;
 /** Channels the token may subscribe us to that nobody reads. */
 const GIVEN_MAX = 256;
 
-/** `stale`: what is shown may be old, since that instant (Unix ms, broker's clock). */
-export type Freshness = { readonly freshness: "live" | "catching-up" } | { readonly freshness: "stale"; readonly since: number };
-
 /** What the channels need of the engine around them. */
 export interface Around {
   readonly env: Environment;
@@ -45,14 +42,6 @@ export class Subscriptions implements Surroundings {
 
   constructor(private readonly around: Around, private readonly requests: Requests) {
     this.env = around.env;
-  }
-
-  brokerNow(): number {
-    return this.env.now() + this.around.link.clockOffset;
-  }
-
-  page(ch: string, from: number | undefined): Promise<Ok> {
-    return this.requests.lasting({ t: "state", ch, from });
   }
 
   get(name: string): Subscription | undefined {
@@ -137,11 +126,9 @@ export class Subscriptions implements Surroundings {
 
   stale(channel: string | undefined, since: number): void {
     if (channel === undefined) this.staleSince = since;
-    for (const subscription of this.byName.values())
-      if (channel === undefined || channel === subscription.name) {
-        if (channel !== undefined) subscription.staleSince = since;
-        subscription.notify();
-      }
+    const subscription = this.byName.get(channel ?? "");
+    if (subscription) subscription.staleSince = since;
+    this.notify();
   }
 
   /** A token with other rights: what was refused is asked again. */
@@ -151,13 +138,6 @@ export class Subscriptions implements Surroundings {
       subscription.refused = null;
       this.due(subscription);
     }
-  }
-
-  /** How far what is shown of a channel can be trusted. */
-  freshness({ staleSince, refused, log }: Subscription): Freshness {
-    const since = this.staleSince || staleSince;
-    if (since || refused) return { freshness: "stale", since: since || this.brokerNow() };
-    return { freshness: log.phase === "live" ? "live" : "catching-up" };
   }
 
   effect(subscription: Subscription, effect: Effect): void {

@@ -70,6 +70,7 @@ export class CoreChannel<S extends ChannelSpec = ChannelSpec> {
 /* One handler of a channel. */
 class Reader implements Consumer {
   readonly mode = "every";
+  readonly plain = true;
   seen = 0;
   private over = false;
   private readonly subscription: Subscription;

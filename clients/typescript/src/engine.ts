@@ -76,7 +76,7 @@ export class Engine implements LinkHost {
     this.requests = new Requests(env, (frame) => this.link.send(frame));
     this.subscriptions = new Subscriptions(this, this.requests);
     this.publisher = new Publisher(env, this.requests, () => this.link.writable, () => this.beat());
-    this.persistence = new Persistence(env, persist === "tab" ? env.storage : (persist ?? null), "tidewire:" + url);
+    this.persistence = new Persistence(env, persist === "tab" ? env.storage : (persist ?? null), "tidewire:1:" + url);
     this.link = new Link(
       env,
       { url, encodings: encoding === json ? [json] : [encoding, json], sdk: SDK, hb: heartbeat },
@@ -125,7 +125,11 @@ export class Engine implements LinkHost {
 
   restored({ cursors, outbox }: Saved): void {
     this.subscriptions.restored = cursors;
-    this.publisher.restore(outbox ?? []);
+    try {
+      this.publisher.restore(outbox ?? []);
+    } catch (error) {
+      this.env.report(error);
+    }
   }
 
   pipeline(): void {

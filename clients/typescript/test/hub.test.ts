@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Forbidden, createHub, type Message } from "../src/index.js";
+import { msgpack } from "../src/msgpack.js";
 import { World } from "./harness.js";
 import { hubIn, live, msg, ok } from "./world.js";
 
@@ -201,6 +202,27 @@ test("bytes, options and removal of a key travel as the protocol says", async ()
   assert.throws(() => hub.channel(" padded"), { code: 400 });
   assert.throws(() => hub.channel("a\nb"), { code: 400 });
   assert.throws(() => hub.channel("ä".repeat(101)), { code: 400 });
+});
+
+test("data that cannot be published rejects, and what is published is what it was at the time", async () => {
+  const world = new World();
+  const hub = hubIn(world, { encoding: msgpack });
+  const room = hub.channel("c");
+  const data = { n: 1 };
+  room.publish("x", data, { id: "a" });
+  data.n = 2;
+  const loop: unknown[] = [];
+  loop.push(loop);
+  await assert.rejects(room.publish("x", loop).acked, TypeError);
+  await assert.rejects(room.publish("x", 1n).acked, TypeError);
+  const lone = room.publish("x", "\ud800");
+  const after = room.publish("x", "fine", { id: "b" });
+  await world.settle();
+  world.socket.open("tidewire.v1.msgpack");
+  await assert.rejects(lone.acked, { code: 400, name: "bad_request" });
+  assert.deepEqual(world.socket.sent.slice(1).map(({ id, d }) => [id, d]), [["a", { n: 1 }], ["b", "fine"]]);
+  hub.close();
+  await assert.rejects(after.acked, { name: "closed" });
 });
 
 test("what is subscribed to and left while a move is under way is told to the new connection", async () => {

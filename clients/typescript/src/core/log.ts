@@ -83,13 +83,18 @@ export class ChannelLog {
     const outcome = frame.rec ?? "fresh";
     const { cursor } = this;
     const kept = outcome === "full" && cursor !== null && (cursor.epoch === frame.e || frame.e === this.askedEpoch);
-    if (!kept) this.cursor = { epoch: frame.e ?? "", offset: frame.o ?? 0 };
+    if (!kept) this.begin(frame);
     this.phase = "replaying";
     this.mode = this.askedMode;
     this.outcome = outcome;
     this.replayed = 0;
-    if (!kept) this.holeAt = -1;
     return { kind: "outcome", outcome };
+  }
+
+  /** Delivery begins after this position. */
+  begin({ e, o }: Ok): void {
+    this.cursor = { epoch: e ?? "", offset: o ?? 0 };
+    this.holeAt = -1;
   }
 
   msg(msg: Msg): Effect | null {

@@ -187,7 +187,7 @@ export class Link {
 
   private async restore(): Promise<void> {
     const saved = await this.persistence.restore();
-    if (!saved) return;
+    if (!saved?.cursors) return;
     const { id, key, attempt } = saved.session ?? {};
     if (id && key) Object.assign(this.session, { identity: { id, key }, attempt });
     this.host.restored(saved);

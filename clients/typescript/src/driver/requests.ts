@@ -66,8 +66,8 @@ export class Requests {
   private start(request: Pending): void {
     const i = ++this.last;
     request.frame = { ...request.frame, i };
-    this.pending.set(i, request);
     this.write(request.frame);
+    this.pending.set(i, request);
   }
 
   private drop(request: Pending, error: HubError): void {

@@ -11,6 +11,8 @@ import type { Msg, Outcome, Push, State, Sub } from "../protocol/frames.js";
 
 /** Something inside the application that reads a channel: handlers, a view, a member of its presence. */
 export interface Consumer {
+  /** It goes on where the page before a reload stopped. */
+  readonly plain?: boolean;
   /** How it wants delivery; absent: it does not care. */
   readonly mode?: "every" | "latest";
   readonly hz?: number;

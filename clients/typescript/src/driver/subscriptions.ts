@@ -6,7 +6,7 @@ import { backoff } from "../core/backoff.js";
 import type { Effect } from "../core/log.js";
 import type { Environment } from "../environment.js";
 import { HubError, type Position } from "../errors.js";
-import type { Failure, Ok, Positions, Push, Sub, Unsub } from "../protocol/frames.js";
+import type { Positions, Push, Sub } from "../protocol/frames.js";
 import type { Connection } from "./connection.js";
 import type { HubEvents } from "../engine.js";
 import type { Emitter } from "../observable.js";
@@ -117,11 +117,12 @@ export class Subscriptions implements Surroundings {
     this.notify();
   }
 
+  /** A frame of a channel. One the token subscribed us to and nobody reads yet keeps its start for the first reader. */
   push(frame: Push & { ch: string }): void {
     const subscription = this.byName.get(frame.ch);
-    if (frame.t === "unsub") return this.withdrawn(frame, subscription);
+    if (frame.t === "unsub") return this.refused(subscription, new HubError(frame.code, frame.name, "", frame.code === 429 || frame.code >= 500 ? 0 : undefined));
     if (subscription && (subscription.consumers.size > 0 || !subscription.log.settled)) return subscription.push(frame);
-    if (frame.t === "ok" && frame.rec && frame.e !== undefined && !subscription?.log.cursor) this.given(frame);
+    if (frame.t === "ok" && !subscription && this.byName.size < GIVEN_MAX) this.add(frame.ch).log.begin(frame);
   }
 
   stale(channel: string | undefined, since: number): void {
@@ -152,10 +153,6 @@ export class Subscriptions implements Surroundings {
     return Object.keys(positions).length ? positions : undefined;
   }
 
-  get moving(): boolean {
-    return this.moved.size > 0;
-  }
-
   positions(): Positions {
     return { ...this.restored, ...collect([...this.byName.values()]) };
   }
@@ -170,8 +167,8 @@ export class Subscriptions implements Surroundings {
     const { name, log, consumers } = subscription;
     const cursor = this.restored[name];
     delete this.restored[name];
-    if (cursor && !log.cursor && [...consumers].every(({ mode, last }) => mode === "every" && !last))
-      log.cursor = { epoch: cursor[0], offset: cursor[1] };
+    const all = [...consumers];
+    if (cursor && all.some(({ plain }) => plain) && !all.some(({ last }) => last)) log.cursor ??= { epoch: cursor[0], offset: cursor[1] };
     return subscription.want();
   }
 
@@ -179,13 +176,6 @@ export class Subscriptions implements Surroundings {
     const subscription = new Subscription(name, this);
     this.byName.set(name, subscription);
     return subscription;
-  }
-
-  /* The token subscribed us to a channel nobody here reads yet: its start is kept for the first reader. */
-  private given({ ch, e, o }: Ok): void {
-    if (this.byName.size >= GIVEN_MAX) return;
-    const subscription = this.byName.get(ch as string) ?? this.add(ch as string);
-    subscription.log.cursor = { epoch: e as string, offset: o ?? 0 };
   }
 
   private leave(subscription: Subscription): void {
@@ -215,21 +205,15 @@ export class Subscriptions implements Surroundings {
     }
   }
 
-  private withdrawn({ ch, code, name }: Unsub | Failure & { ch: string }, subscription: Subscription | undefined): void {
-    const temporary = code === 429 || code >= 500;
-    if (subscription) this.refused(subscription, new HubError(code, name, undefined, temporary ? 0 : undefined));
-    else this.around.events.emit("refused", { channel: ch, error: new HubError(code, name) });
-  }
-
-  private refused(subscription: Subscription, error: HubError): void {
-    if (!subscription.log.refused()) return;
+  private refused(subscription: Subscription | undefined, error: HubError): void {
+    if (!subscription?.log.refused()) return;
     subscription.asked = null;
     if (error.retryable) {
       const wait = backoff(subscription.failures++, this.env.random(), error.retry);
       subscription.retryTimer.start(wait, () => this.due(subscription));
     } else {
       subscription.refused = error;
-      this.around.events.emit("refused", { channel: subscription.name, error: error });
+      this.around.events.emit("refused", { channel: subscription.name, error });
     }
     subscription.notify();
   }

@@ -12,7 +12,6 @@ use std::sync::{
 use parking_lot::{Mutex, MutexGuard};
 use tidewire_protocol::{CloseCode, Encoding, Frame, encode};
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
 use super::{Gateway, socket::SocketWriter, websocket};
 use crate::{
@@ -95,6 +94,30 @@ pub struct Out {
     pub(super) session: Option<Box<Session>>,
 }
 
+/// Says once that the connection is to end. Held by every idle connection, so it is small.
+#[derive(Debug, Default)]
+struct Ended {
+    set: AtomicBool,
+    waiting: Notify,
+}
+
+impl Ended {
+    fn set(&self) {
+        self.set.store(true, Ordering::Release);
+        self.waiting.notify_waiters();
+    }
+
+    async fn wait(&self) {
+        let notified = self.waiting.notified();
+        tokio::pin!(notified);
+        // Registered before the look, so that a `set` in between is not missed.
+        notified.as_mut().enable();
+        if !self.set.load(Ordering::Acquire) {
+            notified.await;
+        }
+    }
+}
+
 /// A client's connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -106,7 +129,7 @@ pub struct Connection {
     queued: AtomicBool,
     /// When the socket last took a byte, Unix ms.
     pub(super) accepted_ms: AtomicU64,
-    ended: CancellationToken,
+    ended: Ended,
     /// Told when a full lane was written.
     room: Notify,
     out: Mutex<Out>,
@@ -127,7 +150,7 @@ impl Connection {
             ready: Default::default(),
             queued: AtomicBool::new(false),
             accepted_ms: AtomicU64::new(clock::now_ms()),
-            ended: CancellationToken::new(),
+            ended: Ended::default(),
             room: Notify::new(),
             out: Mutex::default(),
         }
@@ -233,22 +256,22 @@ impl Connection {
         }
         self.write_last(&mut out, &websocket::close(code.number(), code.name()));
         drop(out);
-        self.ended.cancel();
+        self.ended.set();
     }
 
     /// Ends the connection without another word.
     pub fn abandon(&self) {
         self.lock().dead = true;
-        self.ended.cancel();
+        self.ended.set();
     }
 
     /// Resolves when the connection is to end. Cancel-safe.
     pub async fn ended(&self) {
-        self.ended.cancelled().await;
+        self.ended.wait().await;
     }
 
     pub(super) fn notify_ended(&self) {
-        self.ended.cancel();
+        self.ended.set();
     }
 
     /// Whether the last message waits for the socket.

@@ -100,7 +100,7 @@ pub async fn run(connection: Arc<Connection>, mut reader: SocketReader, early: V
         }
     }
     Box::pin(connection.gateway.end(&connection)).await;
-    farewell(&connection, &mut reader).await;
+    Box::pin(farewell(&connection, &mut reader)).await;
 }
 
 /// Serves what came in; false ends the connection.

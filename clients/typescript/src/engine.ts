@@ -53,7 +53,6 @@ export interface HubEvents {
 
 /** Positions are acknowledged, and written down, at most so often. */
 const ACK_MS = 1_000;
-const SDK = "tidewire-js/0.1.0";
 
 export class Engine implements LinkHost {
   readonly env: Environment;
@@ -79,7 +78,7 @@ export class Engine implements LinkHost {
     this.persistence = new Persistence(env, persist === "tab" ? env.storage : (persist ?? null), "tidewire:1:" + url);
     this.link = new Link(
       env,
-      { url, encodings: encoding === json ? [json] : [encoding, json], sdk: SDK, hb: heartbeat },
+      { url, encodings: encoding === json ? [json] : [encoding, json], hb: heartbeat },
       new TokenSource(env, token),
       this.persistence,
       this,
@@ -93,7 +92,7 @@ export class Engine implements LinkHost {
   }
 
   connect(): void {
-    this.final = null;
+    if (this.link.status.get().state === "blocked") this.final = null;
     this.link.connect();
   }
 
@@ -107,14 +106,14 @@ export class Engine implements LinkHost {
   publish(channel: string, event: string | undefined, data: unknown, options: PublishOptions): Publication {
     const publication = this.publisher.publish(channel, event, data, options);
     if (this.final) this.publisher.clear(this.final);
-    else this.link.connect();
+    else this.link.need();
     return publication;
   }
 
   request(frame: Request): Promise<Ok> {
     const answer = this.requests.lasting(frame);
     if (this.final) this.requests.fail(this.final);
-    else this.link.connect();
+    else this.link.need();
     return answer;
   }
 

@@ -28,8 +28,6 @@ export interface EngineOptions {
   persist?: "tab" | StorageLike;
   /** A WebSocket class where there is no global one. */
   webSocket?: WebSocketClass;
-  /** Heartbeat asked of the node, in seconds. */
-  heartbeat?: number;
   /** All outside means at once, for tests and foreign runtimes. */
   environment?: Environment;
 }
@@ -67,7 +65,7 @@ export class Engine implements LinkHost {
   private wasOnline = false;
   private final: HubError | null = null;
 
-  constructor({ url: address, token, encoding = json, persist, webSocket, heartbeat, environment }: EngineOptions) {
+  constructor({ url: address, token, encoding = json, persist, webSocket, environment }: EngineOptions) {
     const env = (this.env = environment ?? systemEnvironment(webSocket));
     const url = endpoint(address);
     this.beatTimer = new Timer(env);
@@ -78,7 +76,8 @@ export class Engine implements LinkHost {
     this.persistence = new Persistence(env, persist === "tab" ? env.storage : (persist ?? null), "tidewire:1:" + url);
     this.link = new Link(
       env,
-      { url, encodings: encoding === json ? [json] : [encoding, json], hb: heartbeat },
+      url,
+      encoding === json ? [json] : [encoding, json],
       new TokenSource(env, token),
       this.persistence,
       this,
@@ -204,6 +203,6 @@ export class Engine implements LinkHost {
 
 function endpoint(url: string): string {
   const [, secure, host, path] = /^(?:ws|http)(s?):\/\/([^/?#]+)(.*)$/.exec(url) ?? [];
-  if (!host) throw new TypeError("not a hub's address: " + url);
+  if (!host) throw new TypeError("url: " + url);
   return `ws${secure}://${host}${!path || path === "/" ? "/v1/connect" : path}`;
 }

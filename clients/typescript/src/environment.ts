@@ -110,7 +110,7 @@ export function systemEnvironment(webSocket?: WebSocketClass): Environment {
     defer: (run) => void Promise.resolve().then(run),
     openSocket(url, protocols) {
       const Socket = webSocket ?? globals.WebSocket;
-      if (!Socket) throw new TypeError("no WebSocket here: pass one as `webSocket`");
+      if (!Socket) throw new TypeError("no WebSocket: pass `webSocket`");
       return new Socket(url, protocols) as WebSocketLike;
     },
     storage: tabStorage(globals),

@@ -39,11 +39,6 @@ export interface LinkHost {
   /** Blocked or closed: nothing more will be answered. */
   ended(error: HubError): void;
 }
-export interface LinkOptions {
-  url: string;
-  encodings: readonly [Encoding, ...Encoding[]];
-  hb: number | undefined;
-}
 
 const SDK = "tidewire-js/0.1.0";
 /** A connection that lived this long after `welcome` was a good one: the next wait starts small again. */
@@ -76,7 +71,8 @@ export class Link {
 
   constructor(
     private readonly env: Environment,
-    private readonly options: LinkOptions,
+    private readonly url: string,
+    private readonly encodings: readonly [Encoding, ...Encoding[]],
     private readonly tokens: TokenSource,
     private readonly persistence: Persistence,
     private readonly host: LinkHost,
@@ -184,7 +180,7 @@ export class Link {
     if (this.token !== undefined && token !== this.token) this.host.subscriptions.renewed();
     this.token = token;
     try {
-      this.next = new Connection(this.env, this.options.url, this.options.encodings, {
+      this.next = new Connection(this.env, this.url, this.encodings, {
         opened: (connection) => this.opened(connection),
         frame: (connection, frame) => this.frame(connection, frame),
         ended: (connection, code, bye) => this.ended(connection, code, bye),
@@ -208,7 +204,7 @@ export class Link {
     if (session) this.host.save();
     const pipelined = !this.living;
     const subs = this.host.subscriptions.hello(connection, pipelined);
-    connection.send({ t: "hello", token: this.token, session, subs, sdk: SDK, hb: this.options.hb });
+    connection.send({ t: "hello", token: this.token, session, subs, sdk: SDK });
     if (!pipelined) return;
     this.pipelined = connection;
     this.host.pipeline();

@@ -117,6 +117,16 @@ pub enum Unwritten {
     Subscriptions,
 }
 
+impl Sub {
+    /// Moves on. In another life nothing is acknowledged: the floor begins with the cursor.
+    pub const fn advance(&mut self, progress: Progress) {
+        if progress.life != self.progress.life {
+            self.floor = progress.cursor;
+        }
+        self.progress = progress;
+    }
+}
+
 impl Session {
     pub const fn new(id: SessionId, fence: Fence, identity: Identity) -> Self {
         Self {
@@ -201,17 +211,6 @@ impl Session {
             due_ms: 0,
             armed: false,
         });
-        self.unwritten = Unwritten::Subscriptions;
-    }
-
-    /// Moves a subscription to a new start.
-    pub fn restart(&mut self, slot: u8, start: &Start) {
-        let number = self.number();
-        if let Some(sub) = self.sub_mut(slot) {
-            sub.number = number;
-            sub.progress = start.progress;
-            sub.floor = start.progress.cursor;
-        }
         self.unwritten = Unwritten::Subscriptions;
     }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use tidewire_protocol::{
-    Frame, Position,
+    Epoch, Frame, Position,
     command::{Fallback, Mode},
     frame::{GapReason, Recovery},
 };
@@ -70,7 +70,7 @@ pub(super) enum Written {
 impl Connection {
     /// Writes everything there is to write, as far as the socket takes it.
     pub(super) fn pull_under(self: &Arc<Self>, out: &mut Out) {
-        if out.blocked || out.dead {
+        if out.blocked || out.is_ended() {
             return;
         }
         self.pull_turns(out, TURN_BYTES_MAX);
@@ -124,6 +124,7 @@ impl Connection {
             return unserved;
         }
         let mut from = out.turn;
+        let mut crowded_out = None;
         while let Some(slot) = ready.next(from) {
             if message.len() >= bytes_max {
                 out.turn = slot;
@@ -138,7 +139,12 @@ impl Connection {
                 continue;
             };
             let room = (bytes_max - message.len()).min(SUB_BYTES_MAX);
+            let before = message.len();
             let (progress, count, end) = read_sub(sub, message, room);
+            if message.len() == before && matches!(end, End::More) {
+                // A frame too large to come second: the next message begins with it.
+                crowded_out.get_or_insert(slot);
+            }
             moves.push(Move {
                 slot,
                 progress,
@@ -150,6 +156,7 @@ impl Connection {
                 End::Done => {}
             }
         }
+        out.turn = crowded_out.unwrap_or(out.turn);
         unserved.insert_all(ready);
         unserved
     }
@@ -167,7 +174,8 @@ impl Connection {
             return false;
         }
         let wait_ms = sub.due_ms.saturating_sub(clock::now_ms());
-        if wait_ms == 0 {
+        // A wait of more than a second, the slowest rate, is a clock that was set back.
+        if wait_ms == 0 || wait_ms > 1000 {
             return false;
         }
         if !sub.armed {
@@ -225,22 +233,28 @@ impl Connection {
                 self.block(out);
                 Written::Nothing
             }
-            Err(_gone) => {
-                out.dead = true;
-                self.notify_ended();
-                Written::Broken
-            }
+            Err(_gone) => self.broke(out),
         };
         SCRATCH.replace(bytes);
         written
     }
 
     fn flush_socket(self: &Arc<Self>, out: &mut Out) -> Written {
-        if self.socket.try_flush() {
-            return Written::All;
+        match self.socket.try_flush() {
+            Ok(()) => Written::All,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.block(out);
+                Written::Part
+            }
+            Err(_gone) => self.broke(out),
         }
-        self.block(out);
-        Written::Part
+    }
+
+    /// The socket broke: nothing more can be written.
+    fn broke(&self, out: &mut Out) -> Written {
+        out.dead = true;
+        self.notify_ended();
+        Written::Broken
     }
 
     fn commit(&self, out: &mut Out, moves: &[Move]) {
@@ -260,7 +274,7 @@ impl Connection {
                     sub.due_ms = now_ms + 1000 / u64::from(hz.max(1));
                 }
             }
-            sub.progress = step.progress;
+            sub.advance(step.progress);
         }
     }
 
@@ -277,8 +291,7 @@ impl Connection {
                     return false;
                 }
                 Err(_gone) => {
-                    out.dead = true;
-                    self.notify_ended();
+                    self.broke(out);
                     return false;
                 }
             }
@@ -295,13 +308,16 @@ impl Connection {
         }
     }
 
-    /// The socket is full: lets a task wait for it and go on.
+    /// The socket is full: lets a task wait for it and go on. The last bytes of a connection that
+    /// closes are waited for by its reading task.
     fn block(self: &Arc<Self>, out: &mut Out) {
         out.full = true;
-        if out.blocked {
+        if out.blocked || out.is_ended() {
             return;
         }
         out.blocked = true;
+        // Until this moment there was nothing the client could have refused.
+        self.accepted_ms.store(clock::now_ms(), Ordering::Relaxed);
         self.gateway.metrics.stalled_connections.increment(1.0);
         let connection = Arc::clone(self);
         self.gateway.tasks.spawn(async move {
@@ -321,18 +337,24 @@ impl Connection {
                 clock::now_ms().saturating_sub(self.accepted_ms.load(Ordering::Relaxed));
             let left = Duration::from_millis(STALL_MS_MAX.saturating_sub(stalled_ms));
             let writable = tokio::select! {
-                writable = tokio::time::timeout(left, self.socket.writable()) => matches!(writable, Ok(Ok(()))),
-                () = self.ended() => false,
+                writable = tokio::time::timeout(left, self.socket.writable()) => writable,
+                () = self.ended() => return,
             };
             let mut out = self.lock();
-            if !writable || out.dead {
-                if self.accepted_ms.load(Ordering::Relaxed) + STALL_MS_MAX <= clock::now_ms() {
-                    out.gave_up();
-                }
-                out.dead = true;
-                drop(out);
-                self.notify_ended();
+            if out.is_ended() {
                 return;
+            }
+            match writable {
+                Ok(Ok(())) => {}
+                Ok(Err(_gone)) => {
+                    self.broke(&mut out);
+                    return;
+                }
+                Err(_stalled) => {
+                    out.gave_up();
+                    self.broke(&mut out);
+                    return;
+                }
             }
             out.full = false;
             self.pull_turns(&mut out, SLOW_TURN_BYTES_MAX);
@@ -453,7 +475,8 @@ pub(super) fn gap(
     }
 }
 
-/// Tells that the log began another life, and starts over from its head.
+/// Tells that the log began another life, and starts over with what was joined to the position:
+/// its state, its last publications, or nothing that came before.
 pub(super) fn new_life(
     sub: &Sub,
     progress: &mut Progress,
@@ -461,21 +484,36 @@ pub(super) fn new_life(
     position: Position,
     message: &mut Message,
 ) {
-    let phase = if sub.wishes.fallback == Fallback::State {
-        Phase::Snapshot { from: 1 }
-    } else {
-        Phase::Replay
+    let (cursor, phase) = match sub.wishes.fallback {
+        Fallback::Now => (position.offset, Phase::Replay),
+        Fallback::State => (position.offset, Phase::Snapshot { from: 1 }),
+        Fallback::Last(n) => (position.offset.saturating_sub(u64::from(n)), Phase::Replay),
     };
-    *progress = Progress {
+    let next = Progress {
         life,
-        cursor: position.offset,
+        cursor,
         phase,
         replayed: 0,
     };
+    start_over(sub, progress, next, position.epoch, message);
+}
+
+/// Tells that delivery starts over at `next`.
+pub(super) fn start_over(
+    sub: &Sub,
+    progress: &mut Progress,
+    next: Progress,
+    epoch: Epoch,
+    message: &mut Message,
+) {
+    *progress = next;
     message.push(&Frame::Subscribed {
         i: None,
         channel: sub.channel.name().clone(),
-        position,
+        position: Position {
+            epoch,
+            offset: next.cursor,
+        },
         recovery: Recovery::Reset,
     });
 }

@@ -14,7 +14,7 @@ use tidewire_protocol::{
 
 use super::{
     connection::{Connection, Out},
-    deliver::{Move, Written, advance, gap, new_life},
+    deliver::{Move, Written, advance, gap, new_life, start_over},
 };
 use crate::{
     broker::{BrokerError, PageLimit, StatePage},
@@ -50,7 +50,7 @@ enum Loaded {
 impl Connection {
     /// Starts the task that reads pages, if something is behind and none runs.
     pub(super) fn load_if_behind(self: &Arc<Self>, out: &mut Out) {
-        if out.loading || out.blocked || out.dead || out.behind.is_empty() {
+        if out.loading || out.blocked || out.is_ended() || out.behind.is_empty() {
             return;
         }
         out.loading = true;
@@ -79,7 +79,7 @@ impl Connection {
     fn next_job(&self) -> Option<Job> {
         let mut out = self.lock();
         let job = loop {
-            if out.blocked || out.dead {
+            if out.blocked || out.is_ended() {
                 break None;
             }
             let Some(slot) = out.behind.next(out.turn) else {
@@ -121,6 +121,9 @@ impl Connection {
     /// Writes what was read, if the subscription still waits for it.
     fn apply(self: &Arc<Self>, job: &Job, loaded: &Loaded) {
         let mut out = self.lock();
+        if out.is_ended() {
+            return;
+        }
         let Some(sub) = out
             .session
             .as_ref()
@@ -245,14 +248,14 @@ fn catch_up(
 ) -> (Progress, u64) {
     if progress.cursor < page.head.state_floor {
         // A tombstone above the cursor was dropped: the reader starts over with what there is.
-        new_life(
-            sub,
-            progress,
-            progress.life,
-            page.head.position.clone(),
-            message,
-        );
-        progress.phase = Phase::Snapshot { from: 1 };
+        let next = Progress {
+            life: progress.life,
+            cursor: page.head.position.offset,
+            phase: Phase::Snapshot { from: 1 },
+            replayed: 0,
+        };
+        let epoch = page.head.position.epoch.clone();
+        start_over(sub, progress, next, epoch, message);
         return (*progress, 0);
     }
     let mut count = 0;

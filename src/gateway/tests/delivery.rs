@@ -32,11 +32,17 @@ fn is_blocked(connection: &Connection) -> bool {
     connection.lock().blocked
 }
 
-/// Publishes until the socket is full, and answers how many it took.
+/// Publishes until the socket stays full, and answers how many it took: the kernel's buffers grow
+/// at first.
 async fn fill(lab: &Lab, connection: &Connection, name: &str, size: usize) -> u64 {
-    let mut newest = 0;
-    while !is_blocked(connection) {
+    let (mut newest, mut refused) = (0, 0);
+    while refused < 100 {
         newest = lab.publish(&channel(name), None, size).await;
+        refused = if is_blocked(connection) {
+            refused + 1
+        } else {
+            0
+        };
     }
     newest
 }
@@ -149,18 +155,18 @@ async fn what_history_dropped_is_a_gap_in_its_place() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_frame_is_not_kept_out_by_a_busy_channel() {
     let lab = Lab::start().await;
-    let (connection, mut client) = lab.connect(Encoding::Json).await;
+    let (connection, mut client) = lab.connect(Encoding::MessagePack).await;
     sub(&connection, "busy", Mode::Every).await;
     sub(&connection, "large", Mode::Every).await;
     fill(&lab, &connection, "busy", 4 * KIB).await;
     lab.publish(&channel("large"), None, 40 * KIB).await;
     let mut newest = 0;
-    for _ in 0..1_000 {
+    for _ in 0..100 {
         newest = lab.publish(&channel("busy"), None, 4 * KIB).await;
     }
     client.read_until(|frames| last(frames, "large") == 1).await;
     let busy = last(&client.frames, "busy");
-    assert!(newest - busy > 700, "it came after {busy} of {newest}");
+    assert!(newest - busy > 80, "it came after {busy} of {newest}");
     client
         .read_until(|frames| last(frames, "busy") == newest)
         .await;

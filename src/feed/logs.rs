@@ -13,6 +13,7 @@ use tokio::sync::SetOnce;
 use crate::{
     broker::{Announce, BrokerError, Head},
     channel::{Channel, ChannelOptions, Reader},
+    clock,
     tasks::Tasks,
     telemetry::metrics::Metrics,
 };
@@ -44,6 +45,17 @@ impl Slot {
         &self.channel
     }
 
+    /// Makes the channel live and lets in who waits for it. False: as of `Channel::cut`.
+    pub fn cut(&self, head: &Head) -> bool {
+        // From here its linger counts: nobody may have joined yet.
+        self.channel.touch(clock::now_ms());
+        let is_cut = self.channel.cut(head);
+        if is_cut {
+            self.settle(Ok(()));
+        }
+        is_cut
+    }
+
     pub fn settle(&self, result: Result<(), BrokerError>) {
         // Only the one task that leads a slot settles it.
         self.settled.set(result).unwrap_or_default();
@@ -61,7 +73,6 @@ impl Slot {
 pub struct Logs {
     channels: DashMap<ChannelName, Arc<Slot>>,
     dirty: Mutex<Vec<Arc<Channel>>>,
-    rewritten: Mutex<Vec<ChannelName>>,
     settings: Settings,
     tasks: Tasks,
     metrics: Arc<Metrics>,
@@ -77,7 +88,6 @@ impl Logs {
         Self {
             channels: DashMap::new(),
             dirty: Mutex::default(),
-            rewritten: Mutex::default(),
             settings,
             tasks,
             metrics,
@@ -118,7 +128,8 @@ impl Logs {
         });
     }
 
-    /// Drops unread channels and evicts tails over the budget; answers the channels dropped.
+    /// Drops unread channels and evicts tails over the budget, least recently read first and only
+    /// copies last; answers the channels dropped.
     pub fn sweep(&self, now_ms: u64) -> Vec<Arc<Channel>> {
         let (mut dropped, mut tails, mut bytes) = (Vec::new(), Vec::new(), 0);
         self.channels.retain(|_, slot| {
@@ -130,15 +141,16 @@ impl Logs {
                 dropped.push(Arc::clone(channel));
                 return false;
             }
-            let held = channel.tail_bytes();
+            let held = channel.frame_bytes();
             bytes += held;
             if held > 0 {
-                tails.push((channel.read_at(), held, Arc::clone(channel)));
+                let rank = (channel.is_only_copy(), channel.read_at());
+                tails.push((rank, held, Arc::clone(channel)));
             }
             true
         });
         if bytes > self.settings.tails_bytes {
-            tails.sort_unstable_by_key(|(read_at, _, _)| *read_at);
+            tails.sort_unstable_by_key(|(rank, _, _)| *rank);
             for (_, held, channel) in tails {
                 if bytes <= self.settings.tails_bytes {
                     break;
@@ -149,11 +161,6 @@ impl Logs {
         }
         self.metrics.channels.set(self.channels.len() as f64);
         dropped
-    }
-
-    /// Channels whose stored entries changed since the last call.
-    pub fn take_rewritten(&self) -> Vec<ChannelName> {
-        std::mem::take(&mut *self.rewritten.lock())
     }
 
     fn deliver(&self, idle: &mut Vec<Arc<dyn Reader>>) {
@@ -181,7 +188,6 @@ impl Announce for Logs {
     }
 
     fn reset(&self, channel: &ChannelName, head: &Head) {
-        self.rewritten.lock().push(channel.clone());
         if let Some(slot) = self.channels.get(channel)
             && slot.channel.reset(head)
         {
@@ -190,7 +196,6 @@ impl Announce for Logs {
     }
 
     fn blank(&self, channel: &ChannelName, offset: u64) {
-        self.rewritten.lock().push(channel.clone());
         if let Some(slot) = self.channels.get(channel) {
             slot.channel.blank(offset);
         }

@@ -254,7 +254,7 @@ fn place(
     else {
         return Placed::Closed;
     };
-    let mut left = None;
+    let (mut left, mut floor) = (None, None);
     let mut start = match head {
         Some(head) => plan(&request(sub), life, &position, head),
         None => plan(
@@ -278,6 +278,7 @@ fn place(
                 progress: old.progress,
             };
             start.position.offset = old.progress.cursor;
+            floor = Some(old.floor);
         }
         left = old
             .wishes
@@ -285,6 +286,9 @@ fn place(
             .filter(|old| wishes.member.as_ref().is_none_or(|new| new.key != old.key));
     }
     session.insert(slot, Arc::clone(channel), key, wishes, &start);
+    if let (Some(sub), Some(floor)) = (session.sub_mut(slot), floor) {
+        sub.floor = floor;
+    }
     let frame = Frame::Subscribed {
         i: sub.i,
         channel: channel.name().clone(),

@@ -117,6 +117,16 @@ pub enum Unwritten {
     Subscriptions,
 }
 
+impl Sub {
+    /// Moves on. In another life nothing is acknowledged: the floor begins with the cursor.
+    pub const fn advance(&mut self, progress: Progress) {
+        if progress.life != self.progress.life {
+            self.floor = progress.cursor;
+        }
+        self.progress = progress;
+    }
+}
+
 impl Session {
     pub const fn new(id: SessionId, fence: Fence, identity: Identity) -> Self {
         Self {

@@ -41,18 +41,31 @@ async fn node(channels: usize, readers: usize, rate: usize, seconds: usize) -> f
         let stream = socket::open(server.address, number, &hello, r#""t":"live""#).await;
         tokio::spawn(count_frames(stream, Arc::clone(&delivered)));
     }
-    let mut publisher = socket::open(server.address, 0, &format!(r#"{{"t":"hello","token":"{token}"}}"#), "welcome").await;
+    let mut publisher = socket::open(
+        server.address,
+        0,
+        &format!(r#"{{"t":"hello","token":"{token}"}}"#),
+        "welcome",
+    )
+    .await;
     let cpu = server.cpu_seconds();
     let data = "x".repeat(DATA_BYTES);
     paced(rate, seconds, async |number| {
-        let frame = socket::text(&format!(r#"{{"t":"pub","ch":"c{}","d":"{data}"}}"#, number % channels));
+        let frame = socket::text(&format!(
+            r#"{{"t":"pub","ch":"c{}","d":"{data}"}}"#,
+            number % channels
+        ));
         publisher.write_all(&frame).await.unwrap();
     })
     .await;
     let wanted = (rate * seconds * readers / channels) as u64;
     let begun = Instant::now();
     while delivered.load(Ordering::Relaxed) < wanted {
-        assert!(begun.elapsed() < Duration::from_secs(10), "{} of {wanted} delivered", delivered.load(Ordering::Relaxed));
+        assert!(
+            begun.elapsed() < Duration::from_secs(10),
+            "{} of {wanted} delivered",
+            delivered.load(Ordering::Relaxed)
+        );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     (server.cpu_seconds() - cpu) * 1e6 / wanted as f64
@@ -78,7 +91,11 @@ async fn floor(per_publication: usize, readers: usize, rate: usize, seconds: usi
             let due = begun + Duration::from_secs_f64(number as f64 / rate as f64);
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
             for at in 0..per_publication {
-                std::io::Write::write_all(&mut &senders[(number * per_publication + at) % senders.len()], &frame).unwrap();
+                std::io::Write::write_all(
+                    &mut &senders[(number * per_publication + at) % senders.len()],
+                    &frame,
+                )
+                .unwrap();
             }
         }
         (thread_cpu_seconds() - cpu) * 1e6 / (rate * seconds * per_publication) as f64
@@ -96,7 +113,8 @@ fn thread_cpu_seconds() -> f64 {
 async fn paced(rate: usize, seconds: usize, mut call: impl AsyncFnMut(usize)) {
     let begun = tokio::time::Instant::now();
     for number in 0..rate * seconds {
-        tokio::time::sleep_until(begun + Duration::from_secs_f64(number as f64 / rate as f64)).await;
+        tokio::time::sleep_until(begun + Duration::from_secs_f64(number as f64 / rate as f64))
+            .await;
         call(number).await;
     }
 }
@@ -107,7 +125,10 @@ async fn count_frames(mut stream: TcpStream, delivered: Arc<AtomicU64>) {
     let mut kept = Vec::new();
     while let Ok(count @ 1..) = stream.read(&mut buffer).await {
         kept.extend_from_slice(&buffer[..count]);
-        let found = kept.windows(marker.len()).filter(|window| window == marker).count();
+        let found = kept
+            .windows(marker.len())
+            .filter(|window| window == marker)
+            .count();
         delivered.fetch_add(found as u64, Ordering::Relaxed);
         let keep = kept.len().saturating_sub(marker.len() - 1);
         kept.drain(..keep);

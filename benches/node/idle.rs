@@ -13,7 +13,15 @@ pub async fn run(connections: usize) {
     let token = token();
     let mut held = Vec::with_capacity(connections + WARM);
     for number in 0..WARM {
-        held.push(socket::open(server.address, number, &socket::hello(&token, "common"), r#""t":"live""#).await);
+        held.push(
+            socket::open(
+                server.address,
+                number,
+                &socket::hello(&token, "common"),
+                r#""t":"live""#,
+            )
+            .await,
+        );
     }
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     let (before, cpu_before) = (server.resident(), server.cpu_seconds());

@@ -14,7 +14,12 @@ const PER_ADDRESS: usize = 20_000;
 pub async fn open(server: SocketAddr, number: usize, hello: &str, ready: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     let last = u8::try_from(2 + number / PER_ADDRESS).unwrap();
-    socket.bind(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, last), 0))).unwrap();
+    socket
+        .bind(SocketAddr::V4(SocketAddrV4::new(
+            Ipv4Addr::new(127, 0, 0, last),
+            0,
+        )))
+        .unwrap();
     let mut stream = socket.connect(server).await.unwrap();
     stream.set_nodelay(true).unwrap();
     let request = format!(
@@ -31,9 +36,16 @@ pub async fn open(server: SocketAddr, number: usize, hello: &str, ready: &str) -
 pub async fn expect(stream: &mut TcpStream, wanted: &str) {
     let mut seen = Vec::new();
     let mut buffer = [0; 4096];
-    while !seen.windows(wanted.len()).any(|window| window == wanted.as_bytes()) {
+    while !seen
+        .windows(wanted.len())
+        .any(|window| window == wanted.as_bytes())
+    {
         let count = stream.read(&mut buffer).await.unwrap();
-        assert!(count > 0, "the node closed: {}", String::from_utf8_lossy(&seen));
+        assert!(
+            count > 0,
+            "the node closed: {}",
+            String::from_utf8_lossy(&seen)
+        );
         seen.extend_from_slice(&buffer[..count]);
     }
 }

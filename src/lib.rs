@@ -2,6 +2,7 @@
 //!
 //! The program is `cli`; whole nodes for tests are `node`, made from a `config`.
 
+mod api;
 mod auth;
 mod broker;
 mod channel;

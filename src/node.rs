@@ -9,6 +9,7 @@ use tidewire_protocol::Name;
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
+    api::{self, Api},
     auth::{Authenticator, KeyError, Origins, SessionKeys},
     broker::Broker,
     clock,
@@ -114,7 +115,8 @@ impl Node {
             Router::new()
         };
         let clients = clients.merge(demo);
-        let backends = Router::new();
+        let backends = api::router(Arc::new(Api::new(Arc::clone(&gateway))))
+            .merge(api::ops_router(Arc::clone(&gateway)));
         match internal {
             Some(internal) => {
                 tasks.spawn(http::serve(listener, clients, tls, tasks.clone()));

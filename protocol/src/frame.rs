@@ -40,7 +40,7 @@ pub struct StateItem {
 /// Where a delivery began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recovery {
-    /// From the position given: nothing missed.
+    /// From the position given; whatever is gone after it comes as a gap.
     Full,
     /// The position could not be served: start over.
     Reset,

@@ -206,6 +206,12 @@ impl Vector {
         hex(&out)
     }
 
+    /// A model written by hand may also name what its absence would say.
+    fn fuller(&self, model: &Value) -> Value {
+        let written = self.model.as_ref().filter(|written| within(model, written));
+        written.unwrap_or(model).clone()
+    }
+
     /// The vector as its hand-written part says it must be.
     fn derived(&self) -> Self {
         let json = self
@@ -223,7 +229,7 @@ impl Vector {
         let one = outcome.models.len() == 1;
         Self {
             msgpack_hex,
-            model: one.then(|| outcome.models[0].clone()),
+            model: one.then(|| self.fuller(&outcome.models[0])),
             models: (outcome.models.len() > 1).then_some(outcome.models),
             error: outcome.error,
             close: outcome.close,

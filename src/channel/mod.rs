@@ -26,7 +26,7 @@ use tidewire_protocol::{
 
 use self::{compacted::Compacted, readers::Readers};
 pub use self::{
-    frames::{Frames, Run},
+    frames::Frames,
     message::{HEADER_BYTES_MAX, Message},
     readers::{Reader, ReaderKey},
 };

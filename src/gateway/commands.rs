@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Most bytes of payload in a page a client asked for; its frame stays under the message limit.
-const PAGE_BYTES: usize = 128 * 1024;
+const PAGE_BYTES: usize = 96 * 1024;
 
 /// What happens after a batch.
 #[derive(Debug)]
@@ -93,7 +93,11 @@ pub async fn execute(
                     .or(token_ms)
             }
             Command::Leave => return Flow::Leave,
-            Command::Hello(_) => return Flow::Close(CloseCode::BadRequest),
+            Command::Hello(_) => connection.send(&[connection.error(
+                None,
+                ErrorCode::BadRequest,
+                "the session is open already",
+            )]),
             Command::Unknown { i } => reply(
                 connection,
                 i,
@@ -317,11 +321,9 @@ async fn history(connection: &Arc<Connection>, request: History, budgets: &mut B
     {
         Ok(page) => {
             let head = page.head.position;
-            let offset = match request.range {
-                Range::Before(offset) => offset.unwrap_or(0).saturating_sub(1),
-                Range::After(offset) => offset,
-            };
-            if request.epoch.is_some_and(|epoch| epoch != head.epoch) || offset > head.offset {
+            // What lies before an offset past the head is the newest page; after it lies nothing.
+            let past_head = matches!(request.range, Range::After(offset) if offset > head.offset);
+            if request.epoch.is_some_and(|epoch| epoch != head.epoch) || past_head {
                 connection.broker_error(Some(i), BrokerError::Gone)
             } else {
                 Frame::HistoryPage {

@@ -298,6 +298,11 @@ impl Out {
         &self.lane[..self.lane.len().saturating_sub(separator)]
     }
 
+    /// The close frame is written or waits: nothing may follow it.
+    pub(super) const fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+
     pub(super) const fn has_rest(&self) -> bool {
         self.rest_at < self.rest.len()
     }

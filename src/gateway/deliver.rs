@@ -11,22 +11,12 @@ use std::{
     time::Duration,
 };
 
-use tidewire_protocol::{
-    Frame, Position,
-    command::{Fallback, Mode},
-    frame::{GapReason, Recovery},
-};
-
 use super::{
     connection::{Connection, Out, Slots},
+    step::{End, Step},
     websocket,
 };
-use crate::{
-    channel::{Message, Read},
-    clock,
-    session::{Phase, Progress, Sub},
-    telemetry::labels::DeliveryMode,
-};
+use crate::{channel::Message, clock, session::Phase};
 
 /// Most bytes of one write while the socket takes all; past it coalescing gains nothing more.
 const TURN_BYTES_MAX: usize = 64 * 1024;
@@ -42,16 +32,7 @@ const STALL_MS_MAX: u64 = 60_000;
 thread_local! {
     /// The message under construction, reused from pull to pull.
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-    static MOVES: RefCell<Vec<Move>> = const { RefCell::new(Vec::new()) };
-}
-
-/// What one subscription's cursor does if the message leaves.
-#[derive(Debug)]
-pub(super) struct Move {
-    pub slot: u8,
-    pub progress: Progress,
-    /// Publications in the message.
-    pub count: u64,
+    static STEPS: RefCell<Vec<Step>> = const { RefCell::new(Vec::new()) };
 }
 
 /// How a write went.
@@ -70,7 +51,7 @@ pub(super) enum Written {
 impl Connection {
     /// Writes everything there is to write, as far as the socket takes it.
     pub(super) fn pull_under(self: &Arc<Self>, out: &mut Out) {
-        if out.blocked || out.dead {
+        if out.blocked || out.dead || out.is_closing() {
             return;
         }
         self.pull_turns(out, TURN_BYTES_MAX);
@@ -79,7 +60,7 @@ impl Connection {
 
     fn pull_turns(self: &Arc<Self>, out: &mut Out, bytes_max: usize) {
         for _ in 0..TURNS_MAX {
-            if !self.write_rest(out) || !self.turn(out, bytes_max) {
+            if !self.write_rest(out) || out.is_closing() || !self.turn(out, bytes_max) {
                 return;
             }
         }
@@ -93,20 +74,20 @@ impl Connection {
     /// One message. True: there may be more to write.
     fn turn(self: &Arc<Self>, out: &mut Out, bytes_max: usize) -> bool {
         let mut message = Message::reusing(self.encoding, SCRATCH.take());
-        let mut moves = MOVES.take();
+        let mut steps = STEPS.take();
         if !out.lane(self.encoding).is_empty() {
             message.push_encoded(out.lane(self.encoding));
         }
         let taken = self.take_ready();
-        let unserved = self.fill(out, taken, &mut message, &mut moves, bytes_max);
-        let written = self.write(out, message, &moves);
+        let unserved = self.fill(out, taken, &mut message, &mut steps, bytes_max);
+        let written = self.write(out, message, &steps);
         if written == Written::Nothing {
             self.put_ready(taken);
         } else {
             self.put_ready(unserved);
         }
-        moves.clear();
-        MOVES.replace(moves);
+        steps.clear();
+        STEPS.replace(steps);
         written == Written::All && (!unserved.is_empty())
     }
 
@@ -116,7 +97,7 @@ impl Connection {
         out: &mut Out,
         mut ready: Slots,
         message: &mut Message,
-        moves: &mut Vec<Move>,
+        steps: &mut Vec<Step>,
         bytes_max: usize,
     ) -> Slots {
         let mut unserved = Slots::default();
@@ -138,12 +119,8 @@ impl Connection {
                 continue;
             };
             let room = (bytes_max - message.len()).min(SUB_BYTES_MAX);
-            let (progress, count, end) = read_sub(sub, message, room);
-            moves.push(Move {
-                slot,
-                progress,
-                count,
-            });
+            let (step, end) = Step::read(slot, sub, message, room);
+            steps.push(step);
             match end {
                 End::More => unserved.insert(slot),
                 End::Behind => out.behind.insert(slot),
@@ -191,16 +168,16 @@ impl Connection {
         true
     }
 
-    /// Seals and writes a message; moves cursors, and empties the lane if it is in it, when
+    /// Seals and writes a message; steps cursors, and empties the lane if it is in it, when
     /// anything left.
     pub(super) fn write(
         self: &Arc<Self>,
         out: &mut Out,
         message: Message,
-        moves: &[Move],
+        steps: &[Step],
     ) -> Written {
         if message.is_empty() {
-            self.commit(out, moves);
+            self.commit(out, steps);
             SCRATCH.replace(message.into_bytes());
             return Written::All;
         }
@@ -212,7 +189,7 @@ impl Connection {
                 self.accepted_ms.store(clock::now_ms(), Ordering::Relaxed);
                 self.gateway.metrics.delivered_bytes.increment(count as u64);
                 self.clear_lane(out);
-                self.commit(out, moves);
+                self.commit(out, steps);
                 if begin + count < bytes.len() {
                     out.keep_rest(&bytes[begin + count..]);
                     self.block(out);
@@ -243,24 +220,21 @@ impl Connection {
         Written::Part
     }
 
-    fn commit(&self, out: &mut Out, moves: &[Move]) {
+    fn commit(&self, out: &mut Out, steps: &[Step]) {
         let Some(session) = &mut out.session else {
             return;
         };
-        let now_ms = if moves.is_empty() { 0 } else { clock::now_ms() };
-        for step in moves {
-            let Some(sub) = session.sub_mut(step.slot) else {
-                continue;
-            };
-            if step.count > 0 {
-                sub.channel.touch(now_ms);
-                let passed = step.progress.cursor.saturating_sub(sub.progress.cursor);
-                count_delivery(sub, step.count, passed);
-                if let Some(hz) = sub.wishes.hz {
-                    sub.due_ms = now_ms + 1000 / u64::from(hz.max(1));
+        let now_ms = if steps.is_empty() { 0 } else { clock::now_ms() };
+        for step in steps {
+            if let Some(sub) = session.sub_mut(step.slot) {
+                step.count(sub, &self.gateway.metrics);
+                if step.delivered > 0 {
+                    sub.channel.touch(now_ms);
+                    let wait_ms = sub.wishes.hz.map_or(0, |hz| 1000 / u64::from(hz.max(1)));
+                    sub.due_ms = now_ms + wait_ms;
                 }
+                sub.progress = step.progress;
             }
-            sub.progress = step.progress;
         }
     }
 
@@ -302,6 +276,8 @@ impl Connection {
             return;
         }
         out.blocked = true;
+        // The stall counts from here: an idle client took its last byte long ago.
+        self.accepted_ms.store(clock::now_ms(), Ordering::Relaxed);
         self.gateway.metrics.stalled_connections.increment(1.0);
         let connection = Arc::clone(self);
         self.gateway.tasks.spawn(async move {
@@ -343,139 +319,4 @@ impl Connection {
             }
         }
     }
-}
-
-fn count_delivery(sub: &Sub, count: u64, passed: u64) {
-    let Some(counts) = sub.channel.counts() else {
-        return;
-    };
-    match sub.wishes.mode {
-        Mode::Every => counts.deliveries.add(DeliveryMode::Every, count),
-        Mode::Latest => {
-            counts.deliveries.add(DeliveryMode::Latest, count);
-            counts.conflated.increment(passed.saturating_sub(count));
-        }
-    }
-}
-
-/// What is left of a subscription after it was read.
-enum End {
-    /// Nothing: it is at the head.
-    Done,
-    /// More than fitted.
-    More,
-    /// Pages of history or state.
-    Behind,
-}
-
-/// Most steps of one read: a new life, a gap, the frames, the mark.
-const STEPS_MAX: usize = 8;
-
-/// Reads one subscription into the message, marks included, each in its place.
-fn read_sub(sub: &Sub, message: &mut Message, bytes_max: usize) -> (Progress, u64, End) {
-    let mut progress = sub.progress;
-    let mut total = 0;
-    for _ in 0..STEPS_MAX {
-        if matches!(progress.phase, Phase::Snapshot { .. }) {
-            return (progress, total, End::Behind);
-        }
-        match sub.channel.read(
-            sub.wishes.mode,
-            progress.life,
-            progress.cursor,
-            message,
-            bytes_max,
-        ) {
-            Read::Copied {
-                cursor,
-                count,
-                at_head,
-            } => {
-                total += count;
-                advance(&mut progress, cursor, count);
-                if at_head {
-                    caught_up(sub, &mut progress, message);
-                    return (progress, total, End::Done);
-                }
-                return (progress, total, End::More);
-            }
-            Read::AtHead => {
-                caught_up(sub, &mut progress, message);
-                return (progress, total, End::Done);
-            }
-            Read::Full => return (progress, total, End::More),
-            Read::Behind => return (progress, total, End::Behind),
-            Read::Gap { to, reason } => gap(sub, &mut progress, to, reason, message),
-            Read::NewLife { life, position } => {
-                new_life(sub, &mut progress, life, position, message)
-            }
-        }
-    }
-    (progress, total, End::More)
-}
-
-/// Moves a cursor over publications that are in the message.
-pub(super) fn advance(progress: &mut Progress, cursor: u64, count: u64) {
-    progress.cursor = cursor;
-    if progress.phase == Phase::Replay {
-        progress.replayed += count;
-    }
-}
-
-fn caught_up(sub: &Sub, progress: &mut Progress, message: &mut Message) {
-    if progress.phase == Phase::Replay {
-        progress.phase = Phase::Live;
-        message.push(&Frame::Live {
-            channel: sub.channel.name().clone(),
-            offset: progress.cursor,
-            replayed: progress.replayed,
-        });
-    }
-}
-
-/// Tells that publications up to `to` are gone, and what was joined to the position follows.
-pub(super) fn gap(
-    sub: &Sub,
-    progress: &mut Progress,
-    to: u64,
-    reason: GapReason,
-    message: &mut Message,
-) {
-    message.push(&Frame::Gap {
-        channel: sub.channel.name().clone(),
-        from: progress.cursor + 1,
-        to,
-        reason,
-    });
-    progress.cursor = to;
-    if sub.wishes.fallback == Fallback::State {
-        progress.phase = Phase::Snapshot { from: 1 };
-    }
-}
-
-/// Tells that the log began another life, and starts over from its head.
-pub(super) fn new_life(
-    sub: &Sub,
-    progress: &mut Progress,
-    life: u32,
-    position: Position,
-    message: &mut Message,
-) {
-    let phase = if sub.wishes.fallback == Fallback::State {
-        Phase::Snapshot { from: 1 }
-    } else {
-        Phase::Replay
-    };
-    *progress = Progress {
-        life,
-        cursor: position.offset,
-        phase,
-        replayed: 0,
-    };
-    message.push(&Frame::Subscribed {
-        i: None,
-        channel: sub.channel.name().clone(),
-        position,
-        recovery: Recovery::Reset,
-    });
 }

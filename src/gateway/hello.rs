@@ -1,7 +1,7 @@
 //! The first frame of a connection: who the client is, which session it goes on with, and what
 //! that session is subscribed to.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use tidewire_protocol::{
     ChannelName, CloseCode, ErrorCode, Frame,
@@ -48,6 +48,7 @@ struct Claimed {
 /// Opens a connection. None: it was refused, and told so.
 pub async fn open(connection: &Arc<Connection>, hello: Hello) -> Option<Opened> {
     let gateway = Arc::clone(&connection.gateway);
+    let begun = Instant::now();
     let identity = match gateway
         .authenticator
         .identify(hello.token.as_deref(), clock::now_ms())
@@ -106,6 +107,12 @@ pub async fn open(connection: &Arc<Connection>, hello: Hello) -> Option<Opened> 
     }
     subscribe(connection, wanted).await;
     gateway.checkpoints.note(connection);
+    if resumed {
+        gateway
+            .metrics
+            .resume_seconds
+            .record(begun.elapsed().as_secs_f64());
+    }
     Some(opened)
 }
 

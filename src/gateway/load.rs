@@ -14,7 +14,8 @@ use tidewire_protocol::{
 
 use super::{
     connection::{Connection, Out},
-    deliver::{Move, Written, advance, gap, new_life},
+    deliver::Written,
+    step::Step,
 };
 use crate::{
     broker::{BrokerError, PageLimit, StatePage},
@@ -62,14 +63,15 @@ impl Connection {
 
     async fn load(self: Arc<Self>) {
         while let Some(job) = self.next_job() {
-            match self.fetch(&job).await {
+            let moved = match self.fetch(&job).await {
                 Ok(loaded) => self.apply(&job, &loaded),
-                Err(_unavailable) => {
-                    self.lock().behind.insert(job.slot);
-                    tokio::select! {
-                        () = tokio::time::sleep(RETRY) => {}
-                        () = self.ended() => {}
-                    }
+                Err(_unavailable) => false,
+            };
+            if !moved {
+                self.lock().behind.insert(job.slot);
+                tokio::select! {
+                    () = tokio::time::sleep(RETRY) => {}
+                    () = self.ended() => {}
                 }
             }
         }
@@ -79,7 +81,7 @@ impl Connection {
     fn next_job(&self) -> Option<Job> {
         let mut out = self.lock();
         let job = loop {
-            if out.blocked || out.dead {
+            if out.blocked || out.dead || out.is_closing() {
                 break None;
             }
             let Some(slot) = out.behind.next(out.turn) else {
@@ -118,25 +120,26 @@ impl Connection {
         }
     }
 
-    /// Writes what was read, if the subscription still waits for it.
-    fn apply(self: &Arc<Self>, job: &Job, loaded: &Loaded) {
+    /// Writes what was read, if the subscription still waits for it. False: it brought nothing,
+    /// and is to be read again after a while.
+    fn apply(self: &Arc<Self>, job: &Job, loaded: &Loaded) -> bool {
         let mut out = self.lock();
         let Some(sub) = out
             .session
             .as_ref()
             .and_then(|session| session.sub(job.slot))
         else {
-            return;
+            return true;
         };
         if sub.number != job.number || sub.progress != job.progress {
             // Somebody else moved it; a pull finds what it needs.
             self.mark_ready(job.slot);
             self.pull_under(&mut out);
-            return;
+            return true;
         }
-        if out.blocked {
+        if out.blocked || out.is_closing() {
             out.behind.insert(job.slot);
-            return;
+            return true;
         }
         let mut message = Message::reusing(self.encoding, Vec::new());
         let lane = out.lane(self.encoding);
@@ -148,128 +151,103 @@ impl Connection {
             .as_ref()
             .and_then(|session| session.sub(job.slot))
         else {
-            return;
+            return true;
         };
-        let (progress, count) = match loaded {
-            Loaded::History(page) => from_history(sub, page, &mut message),
-            Loaded::State(page) => from_state(sub, page, &mut message),
+        let step = match loaded {
+            Loaded::History(page) => from_history(job.slot, sub, page, &mut message),
+            Loaded::State(page) => from_state(job.slot, sub, page, &mut message),
         };
-        let step = Move {
-            slot: job.slot,
-            progress,
-            count,
-        };
+        if step.progress == job.progress {
+            return false;
+        }
         if self.write(&mut out, message, &[step]) == Written::Nothing {
             out.behind.insert(job.slot);
         } else {
             self.mark_ready(job.slot);
             self.pull_under(&mut out);
         }
+        true
     }
 }
 
 /// Frames of a history page after the cursor; a `gap` for what history dropped before it.
-fn from_history(sub: &Sub, page: &Page, message: &mut Message) -> (Progress, u64) {
-    let mut progress = sub.progress;
+fn from_history(slot: u8, sub: &Sub, page: &Page, message: &mut Message) -> Step {
+    let mut step = Step::at(slot, sub);
     let (life, position) = sub.channel.position();
-    if life != progress.life || page.head.position.epoch != position.epoch {
-        if life != progress.life {
-            new_life(sub, &mut progress, life, position, message);
-        }
-        return (progress, 0);
+    if life != step.progress.life {
+        step.begin_life(sub, life, position, message);
+        return step;
+    }
+    if page.head.position.epoch != position.epoch {
+        return step;
     }
     let first = page.first().unwrap_or(page.head.position.offset + 1);
-    if first > progress.cursor + 1 {
-        gap(sub, &mut progress, first - 1, GapReason::Expired, message);
-        return (progress, 0);
+    if first > step.progress.cursor + 1 {
+        step.pass_gap(sub, first - 1, GapReason::Expired, message);
+        return step;
     }
     let frames = page.frames(sub.channel.name(), message.encoding());
-    let Some(run) = frames.run(progress.cursor, HISTORY_BYTES_MAX) else {
-        return (progress, 0);
-    };
-    let count = run.last - progress.cursor;
-    message.push_encoded(run.bytes);
-    advance(&mut progress, run.last, count);
-    (progress, count)
+    if let Some(run) = frames.run(step.progress.cursor, HISTORY_BYTES_MAX) {
+        message.push_encoded(run.bytes);
+        step.advance(run.last, run.last - step.progress.cursor);
+    }
+    step
 }
 
 /// A page of a snapshot, or of the newest publications per key above the cursor.
-fn from_state(sub: &Sub, page: &StatePage, message: &mut Message) -> (Progress, u64) {
-    let mut progress = sub.progress;
+fn from_state(slot: u8, sub: &Sub, page: &StatePage, message: &mut Message) -> Step {
+    let mut step = Step::at(slot, sub);
     let (life, position) = sub.channel.position();
-    if life != progress.life {
-        new_life(sub, &mut progress, life, position, message);
-        return (progress, 0);
+    if life != step.progress.life {
+        step.begin_life(sub, life, position, message);
+    } else if page.head.position.epoch == position.epoch {
+        match step.progress.phase {
+            Phase::Snapshot { .. } => snapshot(sub, page, &mut step, message),
+            Phase::Replay | Phase::Live => catch_up(sub, page, &mut step, message),
+        }
     }
-    if page.head.position.epoch != position.epoch {
-        return (progress, 0);
-    }
-    match progress.phase {
-        Phase::Snapshot { .. } => snapshot(sub, page, &mut progress, message),
-        Phase::Replay | Phase::Live => catch_up(sub, page, &mut progress, message),
-    }
+    step
 }
 
-fn snapshot(
-    sub: &Sub,
-    page: &StatePage,
-    progress: &mut Progress,
-    message: &mut Message,
-) -> (Progress, u64) {
+fn snapshot(sub: &Sub, page: &StatePage, step: &mut Step, message: &mut Message) {
+    let cut = step.progress.cursor;
     let items: Vec<StateItem> = page
         .items
         .iter()
-        .filter(|item| item.publication.offset <= progress.cursor)
+        .filter(|item| item.publication.offset <= cut)
         .cloned()
         .collect();
     let more = page.more && items.len() == page.items.len();
-    let next = items.last().map_or(1, |item| item.publication.offset + 1);
+    step.progress.phase = match items.last() {
+        Some(last) if more => Phase::Snapshot {
+            from: last.publication.offset + 1,
+        },
+        Some(_) | None => Phase::Replay,
+    };
     message.push(&Frame::State {
         channel: sub.channel.name().clone(),
         items,
         more,
     });
-    progress.phase = if more {
-        Phase::Snapshot { from: next }
-    } else {
-        Phase::Replay
-    };
-    (*progress, 0)
 }
 
-fn catch_up(
-    sub: &Sub,
-    page: &StatePage,
-    progress: &mut Progress,
-    message: &mut Message,
-) -> (Progress, u64) {
-    if progress.cursor < page.head.state_floor {
+fn catch_up(sub: &Sub, page: &StatePage, step: &mut Step, message: &mut Message) {
+    let cursor = step.progress.cursor;
+    if cursor < page.head.state_floor {
         // A tombstone above the cursor was dropped: the reader starts over with what there is.
-        new_life(
-            sub,
-            progress,
-            progress.life,
-            page.head.position.clone(),
-            message,
-        );
-        progress.phase = Phase::Snapshot { from: 1 };
-        return (*progress, 0);
+        step.begin_life(sub, step.progress.life, page.head.position.clone(), message);
+        step.progress.phase = Phase::Snapshot { from: 1 };
+        return;
     }
-    let mut count = 0;
     for item in &page.items {
         message.push(&Frame::Msg {
             channel: sub.channel.name().clone(),
             publication: Arc::clone(&item.publication),
         });
-        count += 1;
     }
-    let reached = if page.more {
-        page.items
-            .last()
-            .map_or(progress.cursor, |item| item.publication.offset)
-    } else {
-        page.head.position.offset
+    let reached = match page.items.last() {
+        Some(last) if page.more => last.publication.offset,
+        Some(_) | None => page.head.position.offset,
     };
-    advance(progress, reached.max(progress.cursor), count);
-    (*progress, count)
+    step.advance(reached.max(cursor), page.items.len() as u64);
 }

@@ -13,6 +13,7 @@ mod load;
 mod read;
 mod refresh;
 mod socket;
+mod step;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -145,15 +146,29 @@ impl Gateway {
         self.last_id.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// A session opened on this connection; an older connection that still has it makes way.
+    /// A session opened on this connection; of two that claimed it at once, the higher attempt
+    /// stays.
     fn register(&self, session: &SessionId, connection: &Arc<Connection>) {
-        let previous = self
-            .sessions
-            .insert(session.clone(), Arc::clone(connection));
+        let attempt_of =
+            |connection: &Connection| connection.with_session(|session| session.fence.attempt);
+        let mut loser = None;
+        self.sessions
+            .entry(session.clone())
+            .and_modify(|held| {
+                let newer = attempt_of(held) > attempt_of(connection);
+                loser = Some(if newer {
+                    Arc::clone(connection)
+                } else {
+                    std::mem::replace(held, Arc::clone(connection))
+                });
+            })
+            .or_insert_with(|| Arc::clone(connection));
         self.metrics.sessions.set(self.sessions.len() as f64);
-        if let Some(previous) = previous.filter(|previous| previous.id != connection.id) {
-            let attempt = connection.with_session(|session| session.fence.attempt);
-            previous.close(CloseCode::Replaced, None, attempt);
+        if let Some(loser) = loser {
+            let attempt = self
+                .connection_of(session)
+                .and_then(|winner| attempt_of(&winner));
+            loser.close(CloseCode::Replaced, None, attempt);
         }
     }
 
@@ -259,6 +274,15 @@ impl Gateway {
                 Some(random::below(LEAVE_RETRY_MS)),
                 None,
             );
+        }
+    }
+
+    /// Once a heartbeat of a connection: what acknowledged floors are worth, and how far its
+    /// session is behind.
+    fn heartbeat(&self, connection: &Arc<Connection>) {
+        self.checkpoints.note_floors(connection);
+        if let Some(lag) = connection.with_session(|session| session.lag()) {
+            self.metrics.lag_publications.record(lag as f64);
         }
     }
 

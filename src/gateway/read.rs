@@ -3,7 +3,7 @@
 //! Owns the order of a client's commands (one batch at a time, answered in order), the heartbeat
 //! and every deadline of the connection, and what is left to do when it ends.
 
-use std::{cell::RefCell, future::poll_fn, io, sync::Arc, task::Poll, time::Duration};
+use std::{cell::RefCell, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use tidewire_protocol::{CloseCode, Command, Frame, decode};
 use tokio::time::Instant;
@@ -312,7 +312,7 @@ impl Deadlines {
         if now_ms >= self.ping_ms {
             self.ping_ms = now_ms + self.heartbeat_ms;
             connection.ping();
-            connection.gateway.checkpoints.note_floors(connection);
+            connection.gateway.heartbeat(connection);
         }
         true
     }

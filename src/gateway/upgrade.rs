@@ -35,8 +35,9 @@ pub enum ClientStream {
 struct Agreed {
     accept: String,
     encoding: Option<Encoding>,
-    /// Whether the client offered subprotocols at all.
-    offered: bool,
+    /// The subprotocol to name: the one chosen, else the first offered, so that a browser keeps
+    /// the connection long enough to read why it closes.
+    subprotocol: Option<HeaderValue>,
 }
 
 /// `GET /v1/connect`.
@@ -78,7 +79,7 @@ pub async fn connect(
             Err(error) => tracing::debug!(%error, "an upgrade did not complete"),
         }
     });
-    switching(&agreed, encoding)
+    switching(agreed)
 }
 
 fn origin_allowed(gateway: &Gateway, headers: &HeaderMap) -> bool {
@@ -134,11 +135,13 @@ fn agree(headers: &HeaderMap) -> Result<Agreed, (StatusCode, &'static str)> {
     Ok(Agreed {
         accept: websocket::accept_key(key.as_bytes()),
         encoding,
-        offered: !offers.is_empty(),
+        subprotocol: chosen
+            .map(|encoding| HeaderValue::from_static(encoding.subprotocol()))
+            .or_else(|| HeaderValue::from_str(offers.first()?).ok()),
     })
 }
 
-fn switching(agreed: &Agreed, encoding: Encoding) -> Response {
+fn switching(agreed: Agreed) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -147,11 +150,8 @@ fn switching(agreed: &Agreed, encoding: Encoding) -> Response {
     if let Ok(accept) = HeaderValue::from_str(&agreed.accept) {
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     }
-    if agreed.offered && agreed.encoding.is_some() {
-        headers.insert(
-            header::SEC_WEBSOCKET_PROTOCOL,
-            HeaderValue::from_static(encoding.subprotocol()),
-        );
+    if let Some(subprotocol) = agreed.subprotocol {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
     }
     response
 }

@@ -98,11 +98,6 @@ impl Inbox {
         Ok(())
     }
 
-    /// Whether part of a message is waited for.
-    pub const fn is_torn(&self) -> bool {
-        !self.torn.is_empty() || self.fragments.is_some()
-    }
-
     fn take_frames(
         &mut self,
         bytes: &mut [u8],

@@ -7,6 +7,7 @@
 
 mod error;
 mod frame;
+mod reclaim;
 mod record;
 mod recover;
 mod segment;
@@ -21,9 +22,10 @@ use std::{
 };
 
 pub use error::{Failed, OpenError};
-pub(crate) use frame::{BODY_BYTES_MAX, FRAME_HEAD, Scanner, Step, check};
+pub(crate) use frame::{BODY_BYTES_MAX, Scanner, Step, check};
+pub(crate) use reclaim::Oldest;
 pub(crate) use record::{ChannelRecord, Data, Dedup, PublicationRecord, Record};
-use segment::{HEADER, Segment};
+use segment::Segment;
 
 /// Smallest and largest segment: below, files cost more than bytes; above, one segment is too
 /// large a share of a disk.
@@ -68,6 +70,8 @@ pub(crate) struct Journal {
     unsynced: Vec<Arc<File>>,
     folder_unsynced: bool,
     mark: Option<(u32, u32)>,
+    /// Ids remembered by the windows of all channels.
+    ids: u64,
     failed: bool,
 }
 
@@ -138,6 +142,7 @@ impl Journal {
             unsynced: Vec::new(),
             folder_unsynced: true,
             mark: None,
+            ids: 0,
             failed: false,
         };
         journal
@@ -199,14 +204,18 @@ impl Journal {
         {
             return Err(self.fail("a segment cannot be created", &error));
         }
-        if let Some((segment, at)) = self.mark.take() {
-            self.push(&Record::Mark { segment, at });
-        }
         Ok(())
     }
 
     /// Adds a record to the batch; where it will stand.
     pub(crate) fn push(&mut self, record: &Record<'_>) -> Place {
+        if let Some((segment, at)) = self.mark.take() {
+            self.append(&Record::Mark { segment, at });
+        }
+        self.append(record)
+    }
+
+    fn append(&mut self, record: &Record<'_>) -> Place {
         let (active, segment) = match self.segments.last_key_value() {
             Some((&active, segment)) => (active, segment),
             None => return Place::default(),
@@ -275,16 +284,28 @@ impl Journal {
         Failed
     }
 
-    /// Ends the journal's service on purpose and gives the folder free.
+    /// Ends the journal's service on purpose: syncs, notes that, and gives the folder free.
     pub(crate) fn close(&mut self) {
-        let marked = match self.mark {
-            Some(_) => self.begin().and_then(|()| self.commit()),
-            None => Ok(self.written),
-        };
-        self.failed = true;
-        if marked.is_err() || self.folder.unlock().is_err() {
+        if let Err(Failed) = self.close_synced() {
             tracing::warn!(dir = %self.dir.display(), "the storage was not closed cleanly");
         }
+        self.failed = true;
+        if let Err(error) = self.folder.unlock() {
+            tracing::warn!(dir = %self.dir.display(), %error, "the folder stays locked");
+        }
+    }
+
+    fn close_synced(&mut self) -> Result<(), Failed> {
+        self.begin()?;
+        let job = self.begin_sync();
+        if let Err(error) = job.run() {
+            return Err(self.fail("the log cannot be synced", &error));
+        }
+        self.end_sync(&job);
+        if let Some((segment, at)) = self.mark.take() {
+            self.append(&Record::Mark { segment, at });
+        }
+        self.commit().map(|_| ())
     }
 
     /// How far the log reaches, in bytes since it was opened.

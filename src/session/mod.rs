@@ -204,17 +204,6 @@ impl Session {
         self.unwritten = Unwritten::Subscriptions;
     }
 
-    /// Moves a subscription to a new start.
-    pub fn restart(&mut self, slot: u8, start: &Start) {
-        let number = self.number();
-        if let Some(sub) = self.sub_mut(slot) {
-            sub.number = number;
-            sub.progress = start.progress;
-            sub.floor = start.progress.cursor;
-        }
-        self.unwritten = Unwritten::Subscriptions;
-    }
-
     /// Notes that wishes changed in place.
     pub const fn changed(&mut self) {
         self.unwritten = Unwritten::Subscriptions;
@@ -259,6 +248,18 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Publications between the cursors and the heads of their channels.
+    pub fn lag(&self) -> u64 {
+        let behind = |sub: &Sub| {
+            sub.channel
+                .position()
+                .1
+                .offset
+                .saturating_sub(sub.progress.cursor)
+        };
+        self.subs.iter().flatten().map(behind).sum()
     }
 
     /// What the store does not know yet.

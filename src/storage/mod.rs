@@ -2,6 +2,7 @@
 //! a node that runs alone. Called by `node`, which opens it and hands the two seams out; never
 //! knows what a publication or a session means.
 
+mod keeper;
 mod options;
 mod shared;
 mod sync;
@@ -78,6 +79,7 @@ impl EmbeddedStorage {
             threads: Vec::new(),
         };
         storage.start(dir, "storage-sync", sync::run)?;
+        storage.start(dir, "storage-keeper", keeper::run)?;
         Ok(Opened {
             broker: Arc::new(EmbeddedBroker::new(shared.clone())),
             store: Arc::new(EmbeddedStore::new(shared)),

@@ -83,7 +83,11 @@ pub(crate) struct Shared {
     clock: super::Clock,
     durable: watch::Sender<Durable>,
     pub(super) dirty: Condvar,
+    /// Told after each sync, and when the storage fails or stops.
+    pub(super) synced: Condvar,
     pub(super) stopped: (Mutex<bool>, Condvar),
+    /// One round of the keeper at a time.
+    pub(super) keeping: Mutex<()>,
 }
 
 impl Shared {
@@ -94,7 +98,9 @@ impl Shared {
             clock: options.clock.clone(),
             durable: watch::Sender::new(Ok(0)),
             dirty: Condvar::new(),
+            synced: Condvar::new(),
             stopped: (Mutex::new(false), Condvar::new()),
+            keeping: Mutex::new(()),
         }
     }
 
@@ -119,7 +125,6 @@ impl Shared {
         let now = self.now();
         let mut events = Vec::new();
         let mut state = self.lock();
-        let was_dirty = state.journal.is_dirty();
         state.journal.begin()?;
         let answer = change(&mut state, now, &mut events);
         let upto = match state.journal.commit() {
@@ -131,7 +136,7 @@ impl Shared {
                 return Err(failed);
             }
         };
-        if !was_dirty && state.journal.is_dirty() {
+        if state.journal.is_dirty() {
             self.dirty.notify_one();
         }
         if self.sync == Sync::Always {
@@ -193,6 +198,7 @@ impl Shared {
 
     /// Tells everyone who waits that nothing will come.
     pub(super) fn fail(&self) {
+        self.synced.notify_all();
         self.durable.send_modify(|durable| *durable = Err(Failed));
     }
 
@@ -225,6 +231,21 @@ impl Shared {
         self.stopped.1.notify_all();
         let _state = self.lock();
         self.dirty.notify_all();
+        self.synced.notify_all();
+    }
+
+    /// Waits on a thread of the storage until everything written is on disk.
+    pub(super) fn wait_durable(&self) -> Result<(), Failed> {
+        let mut state = self.lock();
+        let upto = state.journal.written();
+        while !state.journal.is_durable(upto) {
+            state.journal.check()?;
+            if self.is_stopped() {
+                return Err(Failed);
+            }
+            self.synced.wait(&mut state);
+        }
+        Ok(())
     }
 
     /// Frees the folder; the threads have ended.

@@ -45,6 +45,7 @@ fn sync_once(shared: &Shared) -> bool {
             return false;
         }
     }
+    shared.synced.notify_all();
     drop(state);
     shared.tell(announce.as_ref(), &events);
     shared.tell_durable(job.upto());

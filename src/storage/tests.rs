@@ -1,4 +1,4 @@
-//! The contract suites on the embedded storage.
+//! The contract suites on the embedded storage, and what only it owes: crashes, damage, reclaiming.
 
 use std::{path::Path, sync::Arc};
 
@@ -10,7 +10,10 @@ use crate::{
         Broker,
         contract::{Heard, Lab, broker_contract},
     },
-    store::CheckpointStore,
+    store::{
+        CheckpointStore,
+        contract::{Shelf, store_contract},
+    },
 };
 
 /// One folder, opened at most once at a time.
@@ -45,6 +48,40 @@ impl Folder {
         self.opened.lock().take();
     }
 
+    /// One round of the keeper.
+    pub(crate) fn keep(&self) {
+        let opened = self.opened.lock();
+        keeper::round(&opened.as_ref().unwrap().shared).unwrap();
+    }
+
+    /// Copies what is live in the oldest segment and leaves it there.
+    pub(crate) fn copy_oldest(&self) {
+        let opened = self.opened.lock();
+        keeper::copy_oldest(&opened.as_ref().unwrap().shared);
+    }
+
+    /// Another folder with the files of this one as they are at this moment.
+    pub(crate) fn image(&self) -> Self {
+        let image = Self::with(self.options.clone());
+        for entry in std::fs::read_dir(self.path()).unwrap() {
+            let file = entry.unwrap();
+            std::fs::copy(file.path(), image.path().join(file.file_name())).unwrap();
+        }
+        image
+    }
+
+    /// Makes the operating system refuse every write from here on.
+    pub(crate) fn fail_writes(&self) {
+        let opened = self.opened.lock();
+        opened.as_ref().unwrap().shared.lock().journal.fail_writes();
+    }
+
+    /// Bytes of all segments.
+    pub(crate) fn bytes(&self) -> u64 {
+        let opened = self.opened.lock();
+        opened.as_ref().unwrap().shared.lock().journal.total_bytes()
+    }
+
     /// Closes the folder and opens it again.
     pub(crate) fn reopen(&self) -> (Arc<EmbeddedBroker>, Arc<EmbeddedStore>) {
         self.close();
@@ -62,8 +99,21 @@ impl Lab for Folder {
     }
 }
 
+mod crash;
+mod model;
+mod reclaim;
+
+impl Shelf for Folder {
+    async fn open(&self) -> Arc<dyn CheckpointStore> {
+        self.reopen().1
+    }
+}
+
 mod at_interval {
     use super::*;
+    store_contract!(Folder::new(Sync::Interval(
+        std::time::Duration::from_millis(5)
+    )));
     broker_contract!(Folder::new(Sync::Interval(
         std::time::Duration::from_millis(5)
     )));
@@ -71,5 +121,6 @@ mod at_interval {
 
 mod always {
     use super::*;
+    store_contract!(Folder::new(Sync::Always));
     broker_contract!(Folder::new(Sync::Always));
 }

@@ -1,7 +1,7 @@
 //! Checkpoint store on the embedded journal: the index of sessions, and the seam on it. Bodies
 //! stay on disk; never looks inside one.
 
-use std::{collections::BTreeMap, fs::File, io, os::unix::fs::FileExt, sync::Arc};
+use std::{collections::BTreeMap, fs::File, io, ops::Bound, os::unix::fs::FileExt, sync::Arc};
 
 use bytes::Bytes;
 
@@ -70,6 +70,8 @@ impl Body {
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     entries: BTreeMap<SessionId, Entry>,
+    /// Where the sweep goes on.
+    swept: Option<SessionId>,
 }
 
 impl Sessions {
@@ -209,6 +211,68 @@ impl Sessions {
             journal.release(entry.place);
             journal.push(&Record::Removed { id: &session.0 });
         }
+    }
+}
+
+impl Sessions {
+    /// Visits the next sessions and forgets those whose time is over; false: that was the end of
+    /// the round.
+    pub(crate) fn sweep(&mut self, most: usize, journal: &mut Journal, now: u64) -> bool {
+        let from = match self.swept.take() {
+            Some(id) => Bound::Excluded(id),
+            None => Bound::Unbounded,
+        };
+        let next = self.entries.range::<SessionId, _>((from, Bound::Unbounded));
+        let mut visited = 0;
+        let mut over = Vec::new();
+        let mut last = None;
+        for (id, entry) in next.take(most) {
+            visited += 1;
+            last = Some(id);
+            if entry.expires <= now {
+                over.push(id.clone());
+            }
+        }
+        self.swept = last.filter(|_| visited == most).cloned();
+        for id in over {
+            if let Some(entry) = self.entries.remove(&id) {
+                journal.release(entry.place);
+            }
+        }
+        self.swept.is_some()
+    }
+
+    /// Copies the record at `place` to the end of the journal where it is still needed.
+    pub(crate) fn relocate(
+        &mut self,
+        place: Place,
+        record: &Record<'_>,
+        journal: &mut Journal,
+        now: u64,
+    ) {
+        let Record::Session { id, body, .. } = *record else {
+            return;
+        };
+        let Some(entry) = self
+            .entries
+            .get_mut(id)
+            .filter(|entry| entry.place == place)
+        else {
+            return;
+        };
+        journal.release(place);
+        if entry.expires <= now {
+            self.entries.remove(id);
+            return;
+        }
+        entry.place = journal.push(&Record::Session {
+            id,
+            attempt: entry.fence.attempt,
+            nonce: entry.fence.nonce,
+            expires: entry.expires,
+            body,
+        });
+        journal.retain(entry.place);
     }
 }
 

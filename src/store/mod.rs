@@ -3,6 +3,8 @@
 //! A store keeps one record per session and decides who owns it by fence. Called by `gateway`
 //! and `api`; it never looks inside a checkpoint beyond the fence.
 
+#[cfg(test)]
+pub(crate) mod contract;
 pub mod embedded;
 
 use std::fmt::Debug;

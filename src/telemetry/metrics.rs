@@ -196,7 +196,7 @@ fn describe() {
     );
     describe_counter!(
         "tidewire_connections_opened_total",
-        "Connections that sent a valid hello"
+        "Connections that were upgraded"
     );
     describe_counter!(
         "tidewire_connections_closed_total",
@@ -231,7 +231,10 @@ fn describe() {
         "tidewire_delivery_seconds",
         "From acceptance to the write to the socket"
     );
-    describe_histogram!("tidewire_resume_seconds", "From a hello to the last live");
+    describe_histogram!(
+        "tidewire_resume_seconds",
+        "From a hello that resumed to the last of its subscriptions"
+    );
     describe_histogram!(
         "tidewire_broker_round_trip_seconds",
         "The probe through the broker"

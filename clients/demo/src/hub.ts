@@ -82,7 +82,8 @@ class HubLink implements Link {
   }
 
   async older(channel: PastChannel, before: number | undefined, n: number): Promise<{ items: Entry[]; more: boolean }> {
-    const page = await this.hub.channel(channel).history(before === undefined ? { limit: n } : { before, limit: n });
+    const head = this.hub.position(channel)?.offset ?? 0;
+    const page = await this.hub.channel(channel).history({ before: before ?? head + 1, limit: n });
     return { items: page.items.map((item) => this.entry(item)), more: page.more };
   }
 
@@ -165,7 +166,7 @@ class HubLink implements Link {
     if (this.hub.status.get().state !== "online" || document.hidden) return;
     const start = performance.now();
     try {
-      await this.room.history({ limit: 1 });
+      await this.older("chat:lobby", undefined, 1);
       this.facts = { ...this.facts, roundTrip: performance.now() - start };
       this.page.facts(this.facts);
     } catch {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     broker::{Head, Retention},
-    journal::{ChannelRecord, Journal, Place, Record},
+    journal::{ChannelRecord, Dedup, Journal, Place, Record},
 };
 
 /// One publication of history: 24 bytes.
@@ -183,13 +183,39 @@ impl Channel {
             }
             self.left_state(left, journal);
         }
+        self.purge_ids(now, most, journal);
+        self.state_floor > before
+    }
+
+    /// Drops the entry at an offset if it expired and was not purged yet.
+    pub(super) fn drop_expired(&mut self, offset: u64, now: u64, journal: &mut Journal) {
+        if let Some(state) = &mut self.state
+            && state
+                .at(offset)
+                .is_some_and(|entry| !entry.tombstone && entry.due <= now)
+            && let Some(left) = state.remove(offset)
+        {
+            self.left_state(left, journal);
+        }
+    }
+
+    fn purge_ids(&mut self, now: u64, most: usize, journal: &mut Journal) {
         if let Some(window) = &mut self.window {
+            let before = window.len();
             window.purge(now, most);
+            journal.count_ids(window.len(), before);
             if window.is_empty() {
                 self.window = None;
             }
         }
-        self.state_floor > before
+    }
+
+    /// Remembers the id of a publication.
+    pub(super) fn remember(&mut self, dedup: &Dedup, offset: u64, journal: &mut Journal) {
+        let window = self.window.get_or_insert_default();
+        let before = window.len();
+        window.insert(dedup, offset);
+        journal.count_ids(window.len(), before);
     }
 
     /// Empties the state, as when the channel keeps none any more.
@@ -203,6 +229,7 @@ impl Channel {
     /// Counts everything the life points at as live, after a replay.
     pub(super) fn retain_all(&self, journal: &mut Journal) {
         journal.retain(self.record);
+        journal.count_ids(self.window.as_ref().map_or(0, |window| window.len()), 0);
         for kept in &self.history.entries {
             journal.retain(kept.place);
         }
@@ -220,6 +247,8 @@ impl Channel {
         }
         self.drop_state(journal);
         journal.release(self.record);
+        let ids = self.window.take().map_or(0, |window| window.len());
+        journal.count_ids(0, ids);
     }
 
     /// Whether nobody can hold a position that matters: nothing is kept, nobody follows, and the

@@ -3,6 +3,7 @@
 
 mod channel;
 mod channels;
+mod keep;
 mod keyed;
 mod publish;
 mod read;

@@ -147,12 +147,12 @@ impl Step<'_> {
         let Some(&old) = channel.history.get(offset) else {
             return Err(BrokerError::Gone);
         };
+        channel.drop_expired(offset, now, self.journal);
         let entry = channel.state.as_ref().and_then(|state| state.at(offset));
         let key = entry.and_then(|entry| entry.key.clone());
-        let due = match (entry, &key) {
-            (Some(entry), Some(_)) if entry.tombstone => entry.due,
-            (Some(_), Some(_)) => now.saturating_add(channel.retention.tombstone_ttl_ms),
-            (Some(_) | None, _) => NEVER,
+        let due = match key {
+            Some(_) => old.ts.saturating_add(channel.retention.tombstone_ttl_ms),
+            None => NEVER,
         };
         let in_state = entry.is_some();
         let place = self.journal.push(&Record::Publication(PublicationRecord {
@@ -163,7 +163,6 @@ impl Step<'_> {
             state: in_state,
             deleted: true,
             blank: true,
-            expires: (due != NEVER).then_some(due),
             key: key.as_ref().map(tidewire_protocol::Name::as_str),
             ..PublicationRecord::default()
         }));
@@ -291,10 +290,7 @@ fn append(
     index(channel, &publication, place, journal);
     if let Some(dedup) = dedup {
         journal.remember(place, dedup.until);
-        channel
-            .window
-            .get_or_insert_default()
-            .insert(&dedup, publication.offset);
+        channel.remember(&dedup, publication.offset, journal);
     }
     channel.trim(now, usize::MAX, journal);
     publication

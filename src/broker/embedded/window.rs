@@ -44,6 +44,10 @@ impl Window {
         }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+
     pub(super) fn insert(&mut self, dedup: &Dedup, offset: u64) {
         let seen = Seen {
             offset,

@@ -233,7 +233,7 @@ impl Connection {
                     let wait_ms = sub.wishes.hz.map_or(0, |hz| 1000 / u64::from(hz.max(1)));
                     sub.due_ms = now_ms + wait_ms;
                 }
-                sub.progress = step.progress;
+                sub.move_to(step.progress);
             }
         }
     }
@@ -290,7 +290,8 @@ impl Connection {
         });
     }
 
-    /// Writes whenever the socket takes bytes, until it takes them all at once.
+    /// Writes whenever the socket takes bytes, until it takes them all at once. Once the
+    /// connection closes, what is left of it is for the reading task to send.
     async fn drain(self: &Arc<Self>) {
         loop {
             let stalled_ms =
@@ -301,6 +302,9 @@ impl Connection {
                 () = self.ended() => false,
             };
             let mut out = self.lock();
+            if out.is_closing() {
+                return;
+            }
             if !writable || out.dead {
                 if self.accepted_ms.load(Ordering::Relaxed) + STALL_MS_MAX <= clock::now_ms() {
                     out.gave_up();

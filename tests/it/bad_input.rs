@@ -223,7 +223,7 @@ async fn ordinary_characters_make_ordinary_names() {
             "*",
             "a/b?c=d",
             "\u{1F600}",
-            "\u{2028}",
+            "a\u{2028}b",
             "a b",
             "__proto__",
             &"\u{e9}".repeat(100),

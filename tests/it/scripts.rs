@@ -73,6 +73,9 @@ impl Variables {
     /// Whether a value is what the pattern says; binds what is free.
     fn matches(&mut self, pattern: &Value, value: &Value) -> bool {
         if let Some(name) = self.name(pattern) {
+            if name == "now" || name.starts_with("ts") {
+                return value.is_u64();
+            }
             return match self.bound.get(name) {
                 Some(bound) => bound == value,
                 None => {

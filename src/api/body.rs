@@ -1,6 +1,8 @@
 //! Bodies of requests: read within a bound and parsed strictly.
 
-use axum::body::Body;
+use std::ops::Deref;
+
+use axum::body::{Body, HttpBody as _};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::{
@@ -9,18 +11,45 @@ use serde::{
 };
 use serde_json::value::RawValue;
 use tidewire_protocol::ErrorCode;
+use tokio::sync::SemaphorePermit;
 
-use super::problem::Problem;
+use super::{Api, BODIES_KIB_MAX, problem::Problem};
 
-/// Reads a body of at most `limit` bytes.
-pub(super) async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
+/// A body, which counts against the node's room for bodies until it is dropped.
+#[derive(Debug)]
+pub(super) struct Held<'a> {
+    bytes: Bytes,
+    _room: SemaphorePermit<'a>,
+}
+
+impl Deref for Held<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Reads a body of at most `limit` bytes, as soon as the node has room for it.
+pub(super) async fn read(api: &Api, body: Body, limit: usize) -> Result<Held<'_>, Problem> {
+    // A body that does not say its size, or says one over the limit, may grow to the limit.
+    let told = body.size_hint().exact();
+    let bytes = told.map_or(limit, |told| {
+        usize::try_from(told).map_or(limit, |told| told.min(limit))
+    });
+    let kib = u32::try_from(bytes.div_ceil(1024).min(BODIES_KIB_MAX)).unwrap_or(u32::MAX);
+    let room = api.room.acquire_many(kib).await;
+    let room = room.map_err(|_closed| Problem::new(ErrorCode::Unavailable, "the node stops"))?;
     match Limited::new(body, limit).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
+        Ok(collected) => Ok(Held {
+            bytes: collected.to_bytes(),
+            _room: room,
+        }),
         Err(error) if error.is::<LengthLimitError>() => Err(Problem::new(
             ErrorCode::TooLarge,
             format!("the body is over {limit} bytes"),
         )),
-        Err(_) => Err(Problem::bad("the body ended early")),
+        Err(error) => Err(Problem::bad(format!("the body ended early: {error}"))),
     }
 }
 

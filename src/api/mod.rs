@@ -21,12 +21,13 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::Request,
+    extract::{Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{MethodRouter, delete, get, post},
 };
 use tidewire_protocol::{ChannelName, ErrorCode};
+use tokio::sync::Semaphore;
 
 pub use self::ops::ops_router;
 use self::problem::{Problem, Refusal};
@@ -35,23 +36,33 @@ use crate::{
     broker::Broker,
     config::{Limits, Namespace},
     gateway::Gateway,
+    telemetry::labels::Rejection,
 };
 
 /// A request is answered within this, however slow its sender or the broker.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bodies held at once, KiB: sixteen batches, hundreds of single publications.
+const BODIES_KIB_MAX: usize = 64 * 1024;
 
 /// What the API works with.
 #[derive(Debug)]
 pub struct Api {
     gateway: Arc<Gateway>,
     api_keys: ApiKeys,
+    /// KiB of bodies that may still come in; those past it wait for their turn.
+    room: Semaphore,
 }
 
 impl Api {
     /// The API of a node, open to the API keys of its configuration.
     pub fn new(gateway: Arc<Gateway>) -> Self {
         let api_keys = ApiKeys::new(&gateway.config.api_keys);
-        Self { gateway, api_keys }
+        Self {
+            gateway,
+            api_keys,
+            room: Semaphore::new(BODIES_KIB_MAX),
+        }
     }
 
     fn broker(&self) -> &dyn Broker {
@@ -104,6 +115,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(middleware::from_fn(in_time))
+        .layer(middleware::from_fn_with_state(Arc::clone(&api), counted))
         .with_state(api);
     Router::new().nest("/v1", v1)
 }
@@ -116,13 +128,27 @@ async fn no_method() -> Problem {
     Problem::method_not_allowed()
 }
 
-/// Ends a request that takes too long. What it asked for may still have been done.
+/// Counts what is refused.
+async fn counted(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    if let Some(code) = response.extensions().get::<ErrorCode>() {
+        api.gateway.metrics.rejected.count(Rejection::of(*code));
+    }
+    response
+}
+
+/// Ends a request that takes too long.
 async fn in_time(request: Request, next: Next) -> Response {
-    match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
+    within(REQUEST_TIMEOUT, next.run(request)).await
+}
+
+/// The response, or after `limit` a problem: what was asked for may still have been done.
+async fn within(limit: Duration, response: impl Future<Output = Response>) -> Response {
+    match tokio::time::timeout(limit, response).await {
         Ok(response) => response,
-        Err(_) => Problem::new(
+        Err(_elapsed) => Problem::new(
             ErrorCode::Unavailable,
-            "not answered within 10 s; it may have taken effect: repeat it with the same id",
+            "not answered in time; it may have taken effect: repeat it with the same id",
         )
         .into_response(),
     }

@@ -8,7 +8,7 @@ use axum::{
 };
 use tidewire_protocol::{ChannelName, Epoch, ErrorCode, limits::INTEGER_MAX};
 
-use super::problem::Problem;
+use super::problem::{Problem, Refusal};
 
 /// Most parameters of a query that are looked at; no route has more.
 const QUERY_PARAMS_MAX: usize = 8;
@@ -22,7 +22,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PathParams {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let params = RawPathParams::from_request_parts(parts, state).await;
-        let params = params.map_err(|_| Problem::bad("the path is not UTF-8"))?;
+        let params = params.map_err(|_not_utf8| Problem::bad("the path is not UTF-8"))?;
         Ok(Self(params))
     }
 }
@@ -46,8 +46,7 @@ impl PathParams {
 }
 
 /// A channel an API key may be used on.
-pub(super) fn channel(text: &str) -> Result<ChannelName, super::problem::Refusal> {
-    use super::problem::Refusal;
+pub(super) fn channel(text: &str) -> Result<ChannelName, Refusal> {
     let channel =
         ChannelName::new(text).map_err(|error| Refusal::bad(format!("channel: {error}")))?;
     if channel.is_system() {
@@ -137,14 +136,14 @@ fn decoded(text: &str) -> Result<String, Problem> {
         bytes.push(match first {
             b'+' => b' ',
             b'%' => {
-                let byte = after.get(..2).and_then(|digits| hex(digits));
+                let byte = after.get(..2).and_then(hex);
                 rest = after.get(2..).unwrap_or_default();
                 byte.ok_or_else(|| Problem::bad("the query holds a `%` without two digits"))?
             }
             byte => *byte,
         });
     }
-    String::from_utf8(bytes).map_err(|_| Problem::bad("the query is not UTF-8"))
+    String::from_utf8(bytes).map_err(|_not_utf8| Problem::bad("the query is not UTF-8"))
 }
 
 fn hex(digits: &[u8]) -> Option<u8> {

@@ -193,6 +193,8 @@ impl IntoResponse for Problem {
             results: &results,
         };
         let mut response = (status, axum::Json(body)).into_response();
+        // For whoever counts refusals.
+        response.extensions_mut().insert(refusal.code);
         let headers = response.headers_mut();
         headers.insert(
             CONTENT_TYPE,

@@ -10,7 +10,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tidewire_protocol::{
-    Epoch, ErrorCode, Name, Payload, PayloadError, Position,
+    Epoch, ErrorCode, Name, Payload, Position,
     command::Guard,
     limits::{CHANNEL_BYTES_MAX, INTEGER_MAX},
 };
@@ -119,7 +119,7 @@ pub(super) async fn publish(
     body: Body,
 ) -> Result<Json<Answer>, Problem> {
     let limit = api.limits().publication.bytes() / 3 * 4 + ENVELOPE_BYTES;
-    let body = body::read(body, limit).await?;
+    let body = body::read(&api, body, limit).await?;
     let mut item: Item<'_> = body::parse(&body)?;
     item.id = one_id(&headers, item.id)?;
     let channels = match (item.channel.take(), item.channels.take()) {
@@ -149,7 +149,7 @@ pub(super) async fn batch(
             "Idempotency-Key stands for one `id`: give each item of a batch its own",
         ));
     }
-    let body = body::read(body, BATCH_BYTES_MAX).await?;
+    let body = body::read(&api, body, BATCH_BYTES_MAX).await?;
     let Batch {
         items: Bounded(items),
     } = body::parse(&body)?;
@@ -172,7 +172,7 @@ fn one_id(headers: &HeaderMap, id: Option<String>) -> Result<Option<String>, Pro
         return Ok(id);
     };
     let header = std::str::from_utf8(header.as_bytes())
-        .map_err(|_| Problem::bad("Idempotency-Key is not UTF-8"))?;
+        .map_err(|_not_utf8| Problem::bad("Idempotency-Key is not UTF-8"))?;
     let bare = header
         .strip_prefix('"')
         .and_then(|rest| rest.strip_suffix('"'));
@@ -234,12 +234,7 @@ fn payload(item: &Item<'_>) -> Result<Option<Payload>, Refusal> {
         (None, None) => Ok(None),
         (Some(data), None) => Payload::from_json_text(data.get().as_bytes())
             .map(Some)
-            .map_err(|error| {
-                Refusal::bad(match error {
-                    PayloadError::Bytes => "the data holds bytes; send them as `bytes`".to_owned(),
-                    error => error.to_string(),
-                })
-            }),
+            .map_err(|error| Refusal::bad(error.to_string())),
         (None, Some(bytes)) => {
             let bytes = STANDARD
                 .decode(bytes.as_bytes())

@@ -16,6 +16,7 @@ use super::{
     StatePage, StateQuery,
 };
 
+mod ids;
 mod keyed;
 mod log;
 
@@ -208,8 +209,28 @@ pub(crate) async fn until<F: Future<Output = bool>>(what: &str, ask: impl Fn() -
     }
 }
 
+pub(crate) use ids::*;
 pub(crate) use keyed::*;
 pub(crate) use log::*;
+
+async fn open(lab: &impl Lab) -> (Arc<dyn Broker>, Arc<Heard>) {
+    let heard = Arc::new(Heard::default());
+    (lab.open(heard.clone()).await, heard)
+}
+
+fn with_id(item: Publish, id: &str) -> Publish {
+    Publish {
+        id: Some(name(id)),
+        ..item
+    }
+}
+
+fn guarded(item: Publish, guard: Guard) -> Publish {
+    Publish {
+        guard: Some(guard),
+        ..item
+    }
+}
 
 /// Makes one test of each duty for the lab that the expression makes.
 macro_rules! broker_contract {

@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 /// Why a journal's folder was refused; the folder is as it was.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub(crate) enum OpenError {
     /// Another process has the folder open.
     #[error(
         "{dir} is in use by another node; stop it, or give this one a data_dir of its own",
@@ -73,4 +73,4 @@ impl OpenError {
 /// The journal failed to write or to sync; it takes nothing more until the process restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the storage failed and takes nothing more until a restart")]
-pub struct Failed;
+pub(crate) struct Failed;

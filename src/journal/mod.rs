@@ -6,6 +6,7 @@
 //! it, and a replay in log order needs no bookkeeping of what was removed.
 
 mod error;
+mod fields;
 mod frame;
 mod reclaim;
 mod record;
@@ -21,7 +22,7 @@ use std::{
     sync::Arc,
 };
 
-pub use error::{Failed, OpenError};
+pub(crate) use error::{Failed, OpenError};
 pub(crate) use frame::{BODY_BYTES_MAX, Scanner, Step, check};
 pub(crate) use reclaim::Oldest;
 pub(crate) use record::{ChannelRecord, Data, Dedup, PublicationRecord, Record};
@@ -44,7 +45,7 @@ pub(crate) struct Place {
 
 /// What opening a folder took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Recovery {
+pub(crate) struct Recovery {
     /// Records replayed.
     pub records: u64,
     /// Bytes read.
@@ -216,9 +217,8 @@ impl Journal {
     }
 
     fn append(&mut self, record: &Record<'_>) -> Place {
-        let (active, segment) = match self.segments.last_key_value() {
-            Some((&active, segment)) => (active, segment),
-            None => return Place::default(),
+        let Some((&active, segment)) = self.segments.last_key_value() else {
+            return Place::default();
         };
         let at = segment.len + self.buf.len() as u64;
         let len = record.write(&mut self.buf, segment.salt);

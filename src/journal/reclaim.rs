@@ -1,9 +1,11 @@
 //! Reclaiming: which segment goes next, and its end. Called by the keeper thread of `storage`.
 
+use std::{fs::File, sync::Arc};
+
 use super::{Journal, Scanner, frame::FRAME_HEAD, record::Dedup, segment, segment::HEADER};
 
 /// What one remembered id costs on disk when it stands alone.
-pub(super) const ID_BYTES: u64 = (FRAME_HEAD + 16 + std::mem::size_of::<Dedup>()) as u64;
+pub(super) const ID_BYTES: u64 = (FRAME_HEAD + 16 + size_of::<Dedup>()) as u64;
 
 /// The oldest segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,19 +41,20 @@ impl Journal {
         Some(Scanner::new(file, segment.salt, HEADER as u64, len))
     }
 
-    /// Removes the oldest segment; false: something in it is still pointed at, and it stays.
+    /// Removes the oldest segment and answers its file, to be closed outside the lock: giving
+    /// its blocks back takes the system milliseconds. None: something in it is still pointed at,
+    /// and it stays.
     ///
     /// # Errors
     /// The file cannot be removed.
-    pub(crate) fn remove(&mut self, oldest: Oldest) -> std::io::Result<bool> {
+    pub(crate) fn remove(&mut self, oldest: Oldest) -> std::io::Result<Option<Arc<File>>> {
         match self.segments.first_key_value() {
             Some((&number, segment)) if number == oldest.number && segment.live == 0 => {
                 std::fs::remove_file(segment::path(&self.dir, number))?;
-                self.segments.remove(&number);
                 self.folder_unsynced = true;
-                Ok(true)
+                Ok(self.segments.remove(&number).map(|segment| segment.file))
             }
-            Some(_) | None => Ok(false),
+            Some(_) | None => Ok(None),
         }
     }
 
@@ -69,8 +72,8 @@ impl Journal {
     #[cfg(test)]
     pub(crate) fn fail_writes(&mut self) {
         let path = segment::path(&self.dir, self.active);
-        let read_only = std::fs::File::open(path).unwrap();
-        self.segments.get_mut(&self.active).unwrap().file = std::sync::Arc::new(read_only);
+        let read_only = File::open(path).unwrap();
+        self.segments.get_mut(&self.active).unwrap().file = Arc::new(read_only);
     }
 
     /// Bytes of all segments.

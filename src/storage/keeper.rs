@@ -134,8 +134,8 @@ fn remove(shared: &Shared, oldest: Oldest) -> Result<(), Halt> {
     shared.wait_durable()?;
     let (removed, _) = shared.look(|state, _| state.journal.remove(oldest))?;
     match removed {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(damaged("a record that is needed was not copied")),
+        Ok(Some(_closed_here)) => Ok(()),
+        Ok(None) => Err(damaged("a record that is needed was not copied")),
         Err(error) => Err(Halt::Damaged(error)),
     }
 }

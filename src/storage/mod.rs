@@ -11,7 +11,7 @@ mod tests;
 
 use std::{path::Path, sync::Arc, thread::JoinHandle};
 
-pub use options::{Clock, Options, Sync};
+pub(crate) use options::{Clock, Options, Sync};
 pub(crate) use shared::{Event, Shared, State};
 
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
 
 /// An opened folder: the two seams on it, and what closes it.
 #[derive(Debug)]
-pub struct Opened {
+pub(crate) struct Opened {
     /// Closes the folder when it is dropped.
     pub storage: EmbeddedStorage,
     /// Seam 1.
@@ -36,7 +36,7 @@ pub struct Opened {
 /// The open folder. Dropping it ends its threads, syncs and frees the folder; from then on both
 /// seams answer `Unavailable`.
 #[derive(Debug)]
-pub struct EmbeddedStorage {
+pub(crate) struct EmbeddedStorage {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -47,7 +47,7 @@ impl EmbeddedStorage {
     ///
     /// # Errors
     /// Names the file and what to do; the folder is as it was.
-    pub fn open(dir: &Path, options: Options) -> Result<Opened, OpenError> {
+    pub(crate) fn open(dir: &Path, options: Options) -> Result<Opened, OpenError> {
         let now = (options.clock.0)();
         let mut channels = ChannelsReplay::new(now);
         let mut sessions = Sessions::default();

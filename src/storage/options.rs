@@ -19,7 +19,7 @@ const INTERVALS: std::ops::RangeInclusive<u64> = 1..=60_000;
 /// What survives a power cut. What was acknowledged survives the death of the process always.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub enum Sync {
+pub(crate) enum Sync {
     /// Everything acknowledged or delivered: both wait for a sync that commits share.
     Always,
     /// Everything older than this.
@@ -29,7 +29,7 @@ pub enum Sync {
 /// A setting of `sync` that is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("sync is \"always\" or an interval from \"1ms\" to \"60s\"")]
-pub struct BadSync;
+pub(crate) struct BadSync;
 
 impl TryFrom<String> for Sync {
     type Error = BadSync;
@@ -52,7 +52,7 @@ impl TryFrom<String> for Sync {
 
 /// Where the storage takes Unix milliseconds from: the machine, or a test.
 #[derive(Clone)]
-pub struct Clock(pub Arc<dyn Fn() -> u64 + Send + std::marker::Sync>);
+pub(crate) struct Clock(pub Arc<dyn Fn() -> u64 + Send + std::marker::Sync>);
 
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -74,7 +74,7 @@ impl Default for Clock {
 /// Settings of the embedded storage.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Options {
+pub(crate) struct Options {
     /// What survives a power cut; `"100ms"`: a phone's network loses more than that anyway.
     pub sync: Sync,
     /// Size at which the journal begins another file, bytes; 64 KiB to 1 GiB.

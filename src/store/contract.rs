@@ -161,7 +161,7 @@ pub(crate) async fn a_session_expires_unless_extended(shelf: &impl Shelf) {
     store.claim(&c, fence(4, 1), HOUR).await.unwrap();
     until("a expired", || async { body(&*store, &a).await.is_none() }).await;
     assert_eq!(store.claim(&a, fence(9, 1), HOUR).await, Ok(None));
-    store.extend(&[a.clone()], HOUR).await.unwrap();
+    store.extend(std::slice::from_ref(&a), HOUR).await.unwrap();
     drop(store);
     let store = shelf.open().await;
     assert_eq!(body(&*store, &a).await, None);

@@ -284,7 +284,7 @@ impl From<Failed> for StoreError {
 
 /// The checkpoint store of a node that runs alone.
 #[derive(Debug)]
-pub struct EmbeddedStore {
+pub(crate) struct EmbeddedStore {
     shared: Arc<Shared>,
 }
 

@@ -38,8 +38,18 @@ type Failure = Box<dyn std::error::Error>;
 /// Processor time of this process so far, µs, from the kernel's own account.
 fn cpu_us() -> f64 {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or("")
+        .split_whitespace()
+        .collect();
+    let ticks = |at: usize| {
+        fields
+            .get(at)
+            .and_then(|text| text.parse::<f64>().ok())
+            .unwrap_or(0.0)
+    };
     (ticks(11) + ticks(12)) * 10_000.0
 }
 
@@ -55,7 +65,11 @@ impl Random {
 }
 
 /// Runs `put` for the time of a line and prints it.
-fn line(name: &str, batch: usize, mut put: impl FnMut(usize) -> Result<(), Failure>) -> Result<(), Failure> {
+fn line(
+    name: &str,
+    batch: usize,
+    mut put: impl FnMut(usize) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let (cpu, begun) = (cpu_us(), Instant::now());
     let (mut puts, mut slowest) = (0_u64, Duration::ZERO);
     while begun.elapsed() < RUN {
@@ -100,7 +114,13 @@ fn item(random: &mut Random, value: &bytes::Bytes, names: &[ChannelName]) -> Pub
 }
 
 fn open(dir: &Path, sync: Sync) -> Result<Opened, Failure> {
-    Ok(EmbeddedStorage::open(dir, Options { sync, ..Options::default() })?)
+    Ok(EmbeddedStorage::open(
+        dir,
+        Options {
+            sync,
+            ..Options::default()
+        },
+    )?)
 }
 
 fn journal(sync: Sync, name: &str, runtime: &tokio::runtime::Runtime) -> Result<(), Failure> {
@@ -110,7 +130,9 @@ fn journal(sync: Sync, name: &str, runtime: &tokio::runtime::Runtime) -> Result<
         let opened = open(dir.path(), sync)?;
         let (mut random, value) = (Random(88), bytes::Bytes::from(vec![b'x'; VALUE]));
         line(name, batch, |batch| {
-            let items = (0..batch).map(|_| item(&mut random, &value, &names)).collect();
+            let items = (0..batch)
+                .map(|_| item(&mut random, &value, &names))
+                .collect();
             for answer in runtime.block_on(opened.broker.publish(items)) {
                 answer?;
             }
@@ -141,7 +163,11 @@ fn fjall_lines(sync: bool, name: &str) -> Result<(), Failure> {
                 writes.insert(&space, key, &value);
             }
             writes.commit()?;
-            db.persist(if sync { fjall::PersistMode::SyncData } else { fjall::PersistMode::Buffer })?;
+            db.persist(if sync {
+                fjall::PersistMode::SyncData
+            } else {
+                fjall::PersistMode::Buffer
+            })?;
             Ok(())
         })?;
     }
@@ -187,10 +213,13 @@ fn group(runtime: &tokio::runtime::Runtime) -> Result<(), Failure> {
             .map(|seed| {
                 let (broker, stop, names) = (opened.broker.clone(), stop.clone(), names.clone());
                 runtime.spawn(async move {
-                    let (mut random, value) = (Random(seed * 77), bytes::Bytes::from(vec![b'x'; VALUE]));
+                    let (mut random, value) =
+                        (Random(seed * 77), bytes::Bytes::from(vec![b'x'; VALUE]));
                     let mut puts = 0_u64;
                     while !stop.load(Ordering::Relaxed) {
-                        let answers = broker.publish(vec![item(&mut random, &value, &names)]).await;
+                        let answers = broker
+                            .publish(vec![item(&mut random, &value, &names)])
+                            .await;
                         puts += answers.iter().filter(|answer| answer.is_ok()).count() as u64;
                     }
                     puts
@@ -204,7 +233,11 @@ fn group(runtime: &tokio::runtime::Runtime) -> Result<(), Failure> {
             puts += runtime.block_on(task)?;
         }
         let (cpu, seconds) = (cpu_us() - cpu, begun.elapsed().as_secs_f64());
-        println!("| {publishers} | {:.0} | {:.1} |", puts as f64 / seconds, cpu / puts as f64);
+        println!(
+            "| {publishers} | {:.0} | {:.1} |",
+            puts as f64 / seconds,
+            cpu / puts as f64
+        );
     }
     Ok(())
 }
@@ -214,7 +247,10 @@ fn compaction(runtime: &tokio::runtime::Runtime) -> Result<(), Failure> {
     let dir = tempfile::tempdir_in(".")?;
     let empty = Instant::now();
     let opened = open(dir.path(), Options::default().sync)?;
-    println!("\nEmpty folder opened in {:.1} ms.", empty.elapsed().as_secs_f64() * 1000.0);
+    println!(
+        "\nEmpty folder opened in {:.1} ms.",
+        empty.elapsed().as_secs_f64() * 1000.0
+    );
     let names = names()?;
     let (mut random, value) = (Random(88), bytes::Bytes::from(vec![b'x'; VALUE]));
     let (begun, mut written) = (Instant::now(), 0_u64);
@@ -224,7 +260,10 @@ fn compaction(runtime: &tokio::runtime::Runtime) -> Result<(), Failure> {
         written += 64;
         runtime.block_on(opened.broker.publish(items));
         let one = Instant::now();
-        let limit = broker::PageLimit { items: 10, bytes: 16 * 1024 };
+        let limit = broker::PageLimit {
+            items: 10,
+            bytes: 16 * 1024,
+        };
         runtime.block_on(opened.broker.history(&names[7], Range::Before(None), limit))?;
         waits.push(one.elapsed());
     }
@@ -232,22 +271,31 @@ fn compaction(runtime: &tokio::runtime::Runtime) -> Result<(), Failure> {
     let at = |share: f64| waits[((waits.len() - 1) as f64 * share) as usize].as_secs_f64() * 1000.0;
     println!(
         "{written} publications in {:.0} s under compaction; a page of 10: median {:.3} ms, 99.9 % {:.3} ms, slowest {:.1} ms.",
-        begun.elapsed().as_secs_f64(), at(0.5), at(0.999), at(1.0)
+        begun.elapsed().as_secs_f64(),
+        at(0.5),
+        at(0.999),
+        at(1.0)
     );
     drop(opened);
-    let size: u64 = fs::read_dir(dir.path())?.filter_map(|f| Some(f.ok()?.metadata().ok()?.len())).sum();
+    let size: u64 = fs::read_dir(dir.path())?
+        .filter_map(|f| Some(f.ok()?.metadata().ok()?.len()))
+        .sum();
     let again = Instant::now();
     let opened = open(dir.path(), Options::default().sync)?;
     let seconds = again.elapsed().as_secs_f64();
     println!(
         "{} MiB on disk; {} records recovered in {seconds:.2} s, {:.0} MB/s.",
-        size >> 20, opened.recovery.records, opened.recovery.bytes as f64 / 1e6 / seconds
+        size >> 20,
+        opened.recovery.records,
+        opened.recovery.bytes as f64 / 1e6 / seconds
     );
     Ok(())
 }
 
 fn main() -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .build()?;
     println!("| store | batch | puts/s | CPU µs a put | slowest ms |\n|---|---|---|---|---|");
     journal(Options::default().sync, "journal, in the OS", &runtime)?;
     fjall_lines(false, "fjall, in the OS")?;

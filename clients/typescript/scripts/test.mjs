@@ -1,16 +1,22 @@
-// Bundles every test (sources inlined, packages left out) and hands them to node's own test runner.
+// Bundles every test and hands them to node's own test runner. What a test imports from index and msgpack is the package
+// as it ships; pure modules it imports directly are the sources.
 import { spawnSync } from "node:child_process";
 import { readdirSync, rmSync } from "node:fs";
-import { bundle } from "./bundle.mjs";
+import { bundle, ENTRIES, plain } from "./bundle.mjs";
 
 rmSync(".build", { recursive: true, force: true });
 const tests = readdirSync("test").filter((name) => name.endsWith(".test.ts"));
-await bundle({
+const shipped = {
+  name: "shipped",
+  setup: (build) => build.onResolve({ filter: /^\.\.\/src\/(index|msgpack)\.js$/ }, ({ path }) => ({ path: path.replace("../src", "./shipped"), external: true })),
+};
+await bundle({ entryPoints: ENTRIES, outdir: ".build/shipped", sourcemap: true });
+await plain({
   entryPoints: tests.map((name) => `test/${name}`),
   outdir: ".build",
   platform: "node",
   packages: "external",
-  mangleProps: undefined,
+  plugins: [shipped],
   sourcemap: "inline",
 });
 for (const name of ["index", "msgpack"])

@@ -1,18 +1,15 @@
 /*
- * The handle of one channel, given out by `hub.channel`. It holds no state of its own: two handles of one name are
+ * The handle of one channel, given out by `hub.channel`: reading by handlers, publishing, history. It holds no state of its own: two handles of one name are
  * the same channel. Reading begins with the first handler or watched view and ends 2 s after the last is gone.
  */
 import type { Subscription, Consumer } from "./driver/subscription.js";
 import type { Publication, PublishOptions } from "./driver/publisher.js";
-import { utf8Length } from "./driver/publisher.js";
 import type { Engine, HubEvents } from "./engine.js";
-import { HubError } from "./errors.js";
 import { readHistory, type HistoryOptions, type Page } from "./history.js";
 import { toMessage, type Message } from "./message.js";
 import { guarded } from "./observable.js";
 import type { Msg } from "./protocol/frames.js";
-import type { ChannelSpec, EventName, Events, Member, StateValue } from "./typed.js";
-import { KeyedView, LoadedView, type KeyedOptions, type LoadOptions } from "./views.js";
+import type { ChannelSpec, EventName, Events, StateValue } from "./typed.js";
 
 export interface OnOptions {
   /** Begin with the newest `last` publications instead of from now (or from the cursor of the page before). */
@@ -20,32 +17,17 @@ export interface OnOptions {
 }
 export type MessageOf<S extends ChannelSpec, E extends EventName<S> = EventName<S>> = { [N in E]: Message<Events<S>[N], N> }[E];
 
-/* What a member may tell about itself. */
-const ME_MAX = 1024;
-
-export class Channel<S extends ChannelSpec = ChannelSpec> {
-  readonly presence: Presence<Member<S>>;
-
+export class CoreChannel<S extends ChannelSpec = ChannelSpec> {
   constructor(
     readonly name: string,
-    private readonly engine: Engine,
-  ) {
-    this.presence = new Presence(name, engine);
-  }
+    /** @internal */
+    protected readonly engine: Engine,
+  ) {}
 
   /** Calls back for each publication with this event name, or for all (`"*"`). Returns the function that ends it. */
   on<E extends EventName<S> | "*">(event: E, handler: (message: E extends "*" ? MessageOf<S> : MessageOf<S, E & EventName<S>>) => void, options: OnOptions = {}): () => void {
     const reader = new Reader(this.engine, this.name, event, handler as (message: Message) => void, options.last);
-    reader.begin();
     return () => reader.end();
-  }
-
-  /** A snapshot of your own kept up to date by events, or the channel's keyed state. Reads only while subscribed to. */
-  live<V = StateValue<S>>(options: KeyedOptions): KeyedView<V>;
-  live<T>(options: LoadOptions<T, MessageOf<S>>): LoadedView<T, MessageOf<S>>;
-  live<T>(options: LoadOptions<T, MessageOf<S>> | KeyedOptions): KeyedView<StateValue<S>> | LoadedView<T, MessageOf<S>> {
-    const { engine, name } = this;
-    return "load" in options ? new LoadedView(engine, name, options) : new KeyedView(engine, name, options);
   }
 
   /** Publishes through the outbox. Never throws: what is wrong rejects `acked`. */
@@ -85,90 +67,35 @@ export class Channel<S extends ChannelSpec = ChannelSpec> {
   }
 }
 
-/* One handler of a channel. Where others read the channel already, its `last` publications come by request. */
+/* One handler of a channel. */
 class Reader implements Consumer {
   readonly mode = "every";
+  readonly plain = true;
   seen = 0;
-  readonly last?: number;
-  private subscription: Subscription | null = null;
-  private held: [Msg, boolean][] | null = null;
   private over = false;
+  private readonly subscription: Subscription;
 
   constructor(
     private readonly engine: Engine,
     private readonly channel: string,
     private readonly event: string,
     private readonly handler: (message: Message) => void,
-    last: number | undefined,
+    readonly last: number | undefined,
   ) {
-    if (last) this.last = last;
-  }
-
-  begin(): void {
-    this.subscription = this.engine.subscriptions.acquire(this.channel, this);
-    const { cursor } = this.subscription.log;
-    if (!this.last || !cursor) return;
-    this.held = [];
-    const before = cursor.offset + 1;
-    this.engine.request({ t: "history", ch: this.channel, e: cursor.epoch, before, n: this.last }).then(
-      ({ items }) => this.flush((items ?? []).sort((a, b) => a.o - b.o).map((item) => [{ ...item, t: "msg", ch: this.channel }, true])),
-      (error: unknown) => {
-        if (!this.over) this.engine.env.report(error);
-        this.flush([]);
-      },
-    );
+    const subscription = (this.subscription = engine.subscriptions.acquire(channel, this));
+    if (!last || !subscription.log.open) return;
+    this.seen = Math.max(0, this.seen - last);
+    subscription.moveBack(this.seen);
   }
 
   message(msg: Msg, replayed: boolean): void {
-    if (this.held) this.held.push([msg, replayed]);
-    else this.give(msg, replayed);
+    if (this.over || (this.event !== "*" && this.event !== msg.ev)) return;
+    const epoch = this.subscription.log.cursor?.epoch ?? "";
+    guarded(this.engine.env.report, this.handler, toMessage(this.channel, epoch, msg, replayed));
   }
 
   end(): void {
     this.over = true;
     this.engine.subscriptions.release(this.channel, this);
-  }
-
-  private flush(first: [Msg, boolean][]): void {
-    const all = [...first, ...(this.held ?? [])];
-    this.held = null;
-    for (const [msg, replayed] of all) this.give(msg, replayed);
-  }
-
-  private give(msg: Msg, replayed: boolean): void {
-    if (this.over || (this.event !== "*" && this.event !== msg.ev)) return;
-    const epoch = this.subscription?.log.cursor?.epoch ?? "";
-    guarded(this.engine.env.report, this.handler, toMessage(this.channel, epoch, msg, replayed));
-  }
-}
-
-/** Who is in a channel. */
-export class Presence<Me = unknown> {
-  /** Members by `<user>/<n>`. Reading it needs the right `presence` on the channel. */
-  readonly members: KeyedView<Me>;
-
-  constructor(
-    private readonly name: string,
-    private readonly engine: Engine,
-  ) {
-    this.members = new KeyedView(engine, "$presence:" + name, {});
-  }
-
-  /** Makes this session a member, with `me` (up to 1 KiB of JSON) for all to see, until `leave`. */
-  enter(me: Me): void {
-    if (utf8Length(JSON.stringify(me ?? null)) > ME_MAX) throw new HubError(413, "too_large");
-    const { subscriptions } = this.engine;
-    const self: Consumer = { me: me ?? null, seen: 0 };
-    const subscription = subscriptions.acquire(this.name, self);
-    if (subscription.self) subscriptions.release(this.name, subscription.self);
-    subscription.self = self;
-  }
-
-  leave(): void {
-    const { subscriptions } = this.engine;
-    const subscription = subscriptions.get(this.name);
-    if (!subscription?.self) return;
-    subscriptions.release(this.name, subscription.self);
-    subscription.self = null;
   }
 }

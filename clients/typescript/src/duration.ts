@@ -7,7 +7,7 @@ const UNITS: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 
 
 /** Whole ms; throws a `TypeError` for anything else. */
 export function toMs(duration: Duration): number {
-  const [, count, unit] = /^(\d+(?:\.\d+)?)(ms|s|m|h)$/.exec(typeof duration === "number" ? duration + "ms" : duration) ?? [];
-  if (count === undefined) throw new TypeError("not a duration: " + duration);
-  return Math.round(Number(count) * (UNITS[unit as string] as number));
+  const ms = typeof duration === "number" ? duration : parseFloat(duration) * (UNITS[duration.replace(/^[\d.]+/, "")] ?? NaN);
+  if (!(ms >= 0)) throw new TypeError("not a duration");
+  return Math.round(ms);
 }

@@ -10,11 +10,12 @@ import { Publisher, type Publication, type PublishOptions } from "./driver/publi
 import { Requests } from "./driver/requests.js";
 import type { Subscription } from "./driver/subscription.js";
 import { Subscriptions } from "./driver/subscriptions.js";
+import { Timer } from "./driver/timer.js";
 import { TokenSource, type Token } from "./driver/token.js";
 import { systemEnvironment, type Environment, type StorageLike, type WebSocketClass } from "./environment.js";
 import type { HubError, Position } from "./errors.js";
 import { Emitter } from "./observable.js";
-import type { Encoding, Ok, Outcome, Positions, Push, Request, Sub, Welcome } from "./protocol/frames.js";
+import type { Encoding, Ok, Outcome, Push, Request, Welcome } from "./protocol/frames.js";
 import { json } from "./protocol/json.js";
 
 export interface EngineOptions {
@@ -60,21 +61,22 @@ export class Engine implements LinkHost {
   readonly subscriptions: Subscriptions;
   readonly publisher: Publisher;
   readonly events: Emitter<HubEvents>;
-  private readonly requests: Requests;
+  readonly requests: Requests;
   private readonly persistence: Persistence;
   private readonly unlisten: () => void;
-  private beatTimer: unknown = null;
+  private readonly beatTimer: Timer;
   private wasOnline = false;
   private final: HubError | null = null;
 
   constructor({ url: address, token, encoding = json, persist, webSocket, heartbeat, environment }: EngineOptions) {
     const env = (this.env = environment ?? systemEnvironment(webSocket));
     const url = endpoint(address);
+    this.beatTimer = new Timer(env);
     this.events = new Emitter(env.report);
     this.requests = new Requests(env, (frame) => this.link.send(frame));
     this.subscriptions = new Subscriptions(this, this.requests);
     this.publisher = new Publisher(env, this.requests, () => this.link.writable, () => this.beat());
-    this.persistence = new Persistence(env, persist === "tab" ? env.storage : (persist ?? null), "tidewire:" + url);
+    this.persistence = new Persistence(env, persist === "tab" ? env.storage : (persist ?? null), "tidewire:1:" + url);
     this.link = new Link(
       env,
       { url, encodings: encoding === json ? [json] : [encoding, json], sdk: SDK, hb: heartbeat },
@@ -116,13 +118,18 @@ export class Engine implements LinkHost {
     return answer;
   }
 
-  restored({ cursors, outbox }: Saved): void {
-    this.subscriptions.restored = cursors;
-    this.publisher.restore(outbox ?? []);
+  /** Unix ms of the broker's clock. */
+  brokerNow(): number {
+    return this.env.now() + this.link.clockOffset;
   }
 
-  hello(connection: Connection, pipelined: boolean): Sub[] {
-    return this.subscriptions.hello(connection, pipelined);
+  restored({ cursors, outbox }: Saved): void {
+    this.subscriptions.restored = cursors;
+    try {
+      this.publisher.restore(outbox ?? []);
+    } catch (error) {
+      this.env.report(error);
+    }
   }
 
   pipeline(): void {
@@ -142,7 +149,7 @@ export class Engine implements LinkHost {
     const { subscriptions } = this;
     this.requests.lost();
     this.publisher.lost();
-    subscriptions.down(subscriptions.staleSince || (this.wasOnline ? subscriptions.brokerNow() : 0));
+    subscriptions.down(subscriptions.staleSince || (this.wasOnline ? this.brokerNow() : 0));
   }
 
   frame(frame: Push): void {
@@ -151,27 +158,11 @@ export class Engine implements LinkHost {
     if (frame.t === "ok" || frame.t === "error") this.requests.answer(frame);
   }
 
-  acks(): Positions | undefined {
-    return this.subscriptions.acks();
-  }
-
-  probe(): void {
-    this.requests.once({ t: "ping" });
-  }
-
-  authorize(token: string, done: (exp: number | undefined) => void, failed: () => void): void {
-    this.requests.once({ t: "auth", token }, ({ exp }) => done(exp), failed);
-  }
-
-  renewed(): void {
-    this.subscriptions.renewed();
-  }
-
   save(): void {
     const { identity, attempt } = this.link.session;
     if (this.final) return;
     this.persistence.save(() => ({
-      ...(identity && { session: { ...identity, attempt } }),
+      session: identity ? { ...identity, attempt } : undefined,
       cursors: this.subscriptions.positions(),
       outbox: this.publisher.saved(),
     }));
@@ -179,8 +170,7 @@ export class Engine implements LinkHost {
 
   ended(error: HubError): void {
     this.final = error;
-    this.env.clearTimer(this.beatTimer);
-    this.beatTimer = null;
+    this.beatTimer.stop();
     this.requests.fail(error);
     this.publisher.clear(error);
   }
@@ -189,31 +179,22 @@ export class Engine implements LinkHost {
   effect({ name: channel, log }: Subscription, effect: Effect): void {
     const { events } = this;
     this.beat();
-    switch (effect.kind) {
-      case "deliver":
-        if (effect.skipped) events.emit("conflated", { channel, n: effect.skipped });
-        return;
-      case "opened":
-        events.emit("outcome", { channel, outcome: effect.outcome });
-        if (effect.outcome === "reset" && log.cursor) events.emit("reset", { channel, position: log.cursor });
-        return;
-      case "live":
-        return events.emit("recovered", { channel, outcome: effect.outcome, n: effect.n });
-      case "gap":
-        return events.emit("gap", { channel, from: effect.from, to: effect.to, reason: effect.reason });
-      case "rewind":
-        return events.emit("rewind", { channel, epoch: effect.epoch, to: effect.to, lost: effect.lost });
+    if (effect.kind === "deliver") {
+      if (effect.skipped) events.emit("conflated", { channel, n: effect.skipped });
+    } else if (effect.kind !== "hole") {
+      const { kind, ...notice } = effect;
+      events.emit(kind, { channel, ...notice } as HubEvents[typeof kind]);
+      if (kind === "outcome" && effect.outcome === "reset" && log.cursor) events.emit("reset", { channel, position: log.cursor });
     }
   }
 
   /* Once a second while something moves: acknowledge, and write down what must survive. */
   private beat(): void {
-    if (this.beatTimer !== null || this.final) return;
-    this.beatTimer = this.env.setTimer(() => {
-      this.beatTimer = null;
+    if (this.beatTimer.running || this.final) return;
+    this.beatTimer.start(ACK_MS, () => {
       this.acknowledge();
       this.save();
-    }, ACK_MS);
+    });
   }
 
   private acknowledge(): void {

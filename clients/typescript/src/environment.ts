@@ -61,7 +61,7 @@ interface Globals {
   addEventListener?: Target["addEventListener"];
   removeEventListener?: Target["removeEventListener"];
   reportError?(error: unknown): void;
-  AbortController?: new () => { signal: unknown; abort(): void };
+  AbortSignal?: { timeout?(ms: number): unknown };
   navigator?: { locks?: { request(name: string, options: { signal: unknown }, held: () => Promise<void>): Promise<void> } };
 }
 
@@ -88,21 +88,14 @@ function lifecycle(globals: Globals, listener: (event: LifecycleEvent) => void):
   return () => undo.forEach((run) => run());
 }
 
-function locker(globals: Globals): Pick<Environment, "lock"> {
-  const { AbortController } = globals;
-  if (!globals.navigator?.locks || !AbortController) return {};
-  const { locks } = globals.navigator;
+function locker({ navigator, AbortSignal }: Globals): Pick<Environment, "lock"> {
+  const locks = navigator?.locks;
+  if (!locks || !AbortSignal?.timeout) return {};
   return {
     lock: (name, waitMs) =>
       new Promise((resolve) => {
-        const abort = new AbortController();
-        const timer = globals.setTimeout(() => abort.abort(), waitMs);
-        const held = (): Promise<void> =>
-          new Promise((release) => {
-            globals.clearTimeout(timer);
-            resolve(release);
-          });
-        locks.request(name, { signal: abort.signal }, held).catch(() => resolve(null));
+        const held = (): Promise<void> => new Promise((release) => resolve(release));
+        locks.request(name, { signal: AbortSignal.timeout?.(waitMs) }, held).catch(() => resolve(null));
       }),
   };
 }

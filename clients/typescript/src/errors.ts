@@ -23,7 +23,7 @@ export class HubError extends Error {
   readonly position: Position | undefined;
 
   constructor(code: number, name: string, text?: string, retry?: number, position?: Position) {
-    super(text ?? name);
+    super(text || name);
     this.code = code;
     this.name = name;
     this.retry = retry;

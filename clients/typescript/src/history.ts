@@ -30,7 +30,7 @@ export async function readHistory(ch: string, options: HistoryOptions, request: 
   const from = after ?? before;
   const [epoch, offset] = typeof from === "object" ? [from.epoch, from.offset] : [undefined, from];
   const way = after === undefined ? "before" : "after";
-  const ok = await request({ t: "history", ch, ...(epoch && { e: epoch }), ...(offset !== undefined && { [way]: offset }), n: limit });
+  const ok = await request({ t: "history", ch, e: epoch, [way]: offset, n: limit });
   const e = ok.e ?? epoch ?? "";
   const items = (ok.items ?? []).sort((a, b) => a.o - b.o).map((item) => toMessage(ch, e, item, true));
   const edge = (way === "after" ? items.at(-1) : items[0])?.offset ?? offset ?? 0;

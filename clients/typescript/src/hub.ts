@@ -1,7 +1,7 @@
 /*
  * The hub as the application holds it, one per user and page: a thin face of Engine.
  */
-import { Channel } from "./channel.js";
+import { CoreChannel } from "./channel.js";
 import type { Status } from "./driver/link.js";
 import type { OutboxItem } from "./driver/publisher.js";
 import { Engine, type EngineOptions, type HubEvents } from "./engine.js";
@@ -22,10 +22,11 @@ export interface OutboxView {
   clear(): number;
 }
 
-export class Hub<C extends ChannelSpecs = ChannelSpecs> {
+export class CoreHub<C extends ChannelSpecs = ChannelSpecs> {
   readonly status: Observable<Status>;
   readonly outbox: OutboxView;
-  private readonly engine: Engine;
+  /** @internal */
+  protected readonly engine: Engine;
 
   constructor(options: HubOptions<C>) {
     const engine = (this.engine = new Engine(options));
@@ -47,8 +48,8 @@ export class Hub<C extends ChannelSpecs = ChannelSpecs> {
   }
 
   /** The channel of this name; for a pattern, with its parameters. Cheap: handles of one name are the same channel. */
-  channel<P extends keyof C & string>(pattern: P, ...params: ParamsArg<P>): Channel<C[P]> {
-    return new Channel<C[P]>(channelName(pattern, params[0]), this.engine);
+  channel<P extends keyof C & string>(pattern: P, ...params: ParamsArg<P>): CoreChannel<C[P]> {
+    return new CoreChannel<C[P]>(channelName(pattern, params[0]), this.engine);
   }
 
   /** The position of the last publication of this channel the application was given. */
@@ -60,9 +61,4 @@ export class Hub<C extends ChannelSpecs = ChannelSpecs> {
   on<E extends keyof HubEvents>(event: E, run: (event: HubEvents[E]) => void): () => void {
     return this.engine.events.on(event, run);
   }
-}
-
-/** A hub; nothing happens on the network until it is used. */
-export function createHub<const C extends ChannelSpecs = ChannelSpecs>(options: HubOptions<C>): Hub<C> {
-  return new Hub(options);
 }

@@ -1,15 +1,15 @@
 /*
  * The public interface of the package `tidewire`.
  */
-export { createHub, Hub, type HubOptions, type OutboxView } from "./hub.js";
+export { createHub, type Channel, type Hub, type Presence } from "./live.js";
+export type { CoreHub, HubOptions, OutboxView } from "./hub.js";
 export type { HubEvents } from "./engine.js";
-export { Channel, Presence, type MessageOf, type OnOptions } from "./channel.js";
+export type { CoreChannel, MessageOf, OnOptions } from "./channel.js";
 export { defineChannels, type ChannelSpec, type ChannelSpecs } from "./typed.js";
 export { Forbidden, HubError, type Position } from "./errors.js";
-export { KeyedView, LoadedView, type Keyed, type KeyedOptions, type Loaded, type LoadOptions } from "./views.js";
+export type { KeyedView, LoadedView, Freshness, Keyed, KeyedOptions, Loaded, LoadOptions } from "./views.js";
 export { systemEnvironment, type Environment, type LifecycleEvent, type StorageLike, type WebSocketClass, type WebSocketLike } from "./environment.js";
 export type { Duration } from "./duration.js";
-export type { Freshness } from "./driver/subscriptions.js";
 export type { HistoryOptions, Page } from "./history.js";
 export type { Message } from "./message.js";
 export type { Observable } from "./observable.js";

@@ -20,32 +20,6 @@ export function guarded<A extends unknown[]>(report: Report, run: (...args: A) =
   }
 }
 
-export class Value<T> implements Observable<T> {
-  private readonly listeners = new Set<{ run: (value: T) => void }>();
-
-  constructor(private value: T, private readonly report: Report) {}
-
-  get(): T {
-    return this.value;
-  }
-
-  set(value: T): void {
-    this.value = value;
-    for (const { run } of [...this.listeners]) guarded(this.report, run, value);
-  }
-
-  get watched(): boolean {
-    return this.listeners.size > 0;
-  }
-
-  subscribe(run: (value: T) => void): () => void {
-    const listener = { run };
-    this.listeners.add(listener);
-    guarded(this.report, run, this.get());
-    return () => void this.listeners.delete(listener);
-  }
-}
-
 export class Emitter<Events> {
   private readonly listeners = new Map<keyof Events, Set<(event: never) => void>>();
 
@@ -60,5 +34,37 @@ export class Emitter<Events> {
 
   emit<E extends keyof Events>(name: E, event: Events[E]): void {
     for (const run of [...(this.listeners.get(name) ?? [])]) guarded(this.report, run as (event: Events[E]) => void, event);
+  }
+
+  heard(name: keyof Events): boolean {
+    return Boolean(this.listeners.get(name)?.size);
+  }
+}
+
+export class Value<T> implements Observable<T> {
+  private readonly told: Emitter<{ value: T }>;
+
+  constructor(private value: T, private readonly report: Report) {
+    this.told = new Emitter(report);
+  }
+
+  get(): T {
+    return this.value;
+  }
+
+  set(value: T): void {
+    this.value = value;
+    this.told.emit("value", value);
+  }
+
+  /** Whether anybody listens. */
+  get watched(): boolean {
+    return this.told.heard("value");
+  }
+
+  subscribe(run: (value: T) => void): () => void {
+    const end = this.told.on("value", run);
+    guarded(this.report, run, this.value);
+    return end;
   }
 }

@@ -3,14 +3,18 @@
  * events after it; KeyedView shows the channel's keyed state. Both read a channel only while somebody watches.
  */
 import { backoff } from "./core/backoff.js";
-import type { Effect } from "./core/log.js";
-import type { Freshness } from "./driver/subscriptions.js";
-import type { Consumer, Subscription } from "./driver/subscription.js";
+import type { Notice } from "./core/log.js";
+import type { Consumer, Keeper, Subscription } from "./driver/subscription.js";
+import { KeptState } from "./driver/kept.js";
+import { Timer } from "./driver/timer.js";
 import type { Engine } from "./engine.js";
 import type { HubError, Position } from "./errors.js";
 import { toMessage, type Message } from "./message.js";
 import { Value, type Observable } from "./observable.js";
 import type { Msg } from "./protocol/frames.js";
+
+/** `stale`: what is shown may be old, since that instant (Unix ms, broker's clock). */
+export type Freshness = { readonly freshness: "live" | "catching-up" } | { readonly freshness: "stale"; readonly since: number };
 
 /* Events that wait for `load`; a slower load starts over. */
 const HELD_MAX = 1_024;
@@ -71,6 +75,12 @@ abstract class View<T> implements Observable<T> {
     this.seen = 0;
   }
 
+  protected freshness({ staleSince, refused, log }: Subscription): Freshness {
+    const since = this.engine.subscriptions.staleSince || staleSince;
+    if (since || refused) return { freshness: "stale", since: since || this.engine.brokerNow() };
+    return { freshness: log.phase === "live" ? "live" : "catching-up" };
+  }
+
   /** The first watcher came. */
   protected joined(_subscription: Subscription): void {}
 
@@ -103,13 +113,14 @@ export class LoadedView<T, M = Message> extends View<Loaded<T>> implements Consu
     super(engine, channel, { data: undefined, error: undefined, freshness: "catching-up" }, 0);
   }
 
-  effect(effect: Exclude<Effect, { kind: "deliver" | "hole" }>): void {
-    const whole = effect.kind === "live" || (effect.kind === "opened" && effect.outcome === "full") || (effect.kind === "rewind" && effect.lost === 0);
-    if (!whole || (effect.kind === "opened" && this.run === 0)) this.reload();
+  effect(effect: Notice): void {
+    const { kind } = effect;
+    const whole = kind === "recovered" || (kind === "outcome" && effect.outcome === "full" && this.run > 0) || (kind === "rewind" && effect.lost === 0);
+    if (!whole) this.reload();
   }
 
   protected override joined({ log }: Subscription): void {
-    if (log.phase === "replaying" || log.phase === "live") this.reload();
+    if (log.open) this.reload();
   }
 
   message(msg: Msg, replayed: boolean): void {
@@ -127,7 +138,7 @@ export class LoadedView<T, M = Message> extends View<Loaded<T>> implements Consu
   }
 
   protected build(subscription: Subscription): Loaded<T> {
-    const own = this.engine.subscriptions.freshness(subscription);
+    const own = this.freshness(subscription);
     const freshness: Freshness = this.held && own.freshness === "live" ? { freshness: "catching-up" } : own;
     return { data: this.data, error: subscription.refused ?? this.error, ...freshness };
   }
@@ -202,27 +213,31 @@ export interface KeyedOptions {
 
 export class KeyedView<V> extends View<Keyed<V>> implements Consumer {
   readonly mode = "latest";
-  readonly state = true;
   readonly hz?: number;
   private conflated = 0;
-  private timer: unknown = null;
+  private readonly timer: Timer;
 
   constructor(engine: Engine, channel: string, { maxHz }: { maxHz?: number }) {
     super(engine, channel, { data: new Map(), conflated: 0, error: undefined, freshness: "catching-up" }, maxHz ? 1000 / maxHz : 0);
+    this.timer = new Timer(engine.env);
     if (maxHz) this.hz = Math.min(1000, Math.ceil(maxHz));
   }
 
   /** Hides what has expired since it was told. */
   override get(): Keyed<V> {
-    if (this.subscription?.keyed?.expire(this.engine.subscriptions.brokerNow())) this.changed();
+    if (this.subscription?.kept?.state.expire(this.engine.brokerNow())) this.changed();
     return super.get();
   }
 
   /** The publication behind a key. */
   item(key: string): Message<V> | undefined {
-    const item = this.subscription?.keyed?.values.get(key);
+    const item = this.subscription?.kept?.state.values.get(key);
     const epoch = this.subscription?.log.cursor?.epoch ?? "";
     return item && (toMessage(this.channel, epoch, item, false) as Message<V>);
+  }
+
+  keep(subscription: Subscription): Keeper {
+    return new KeptState(subscription, this.engine);
   }
 
   message(_msg: Msg, _replayed: boolean, skipped: number): void {
@@ -232,20 +247,17 @@ export class KeyedView<V> extends View<Keyed<V>> implements Consumer {
 
   override detached(): void {
     super.detached();
-    this.engine.env.clearTimer(this.timer);
+    this.timer.stop();
     this.conflated = 0;
   }
 
   protected build(subscription: Subscription): Keyed<V> {
-    const { env, subscriptions } = this.engine;
-    const { keyed, refused } = subscription;
-    const now = subscriptions.brokerNow();
-    keyed?.expire(now);
+    const { kept, refused } = subscription;
+    const now = this.engine.brokerNow();
+    kept?.state.expire(now);
     const data = new Map<string, V>();
-    for (const [key, item] of keyed?.values ?? []) data.set(key, (item.b ?? item.d) as V);
-    env.clearTimer(this.timer);
-    const next = keyed?.nextExpiry() ?? Infinity;
-    if (next < Infinity) this.timer = env.setTimer(() => this.changed(), next - now);
-    return { data, conflated: this.conflated, error: refused ?? undefined, ...subscriptions.freshness(subscription) };
+    for (const [key, item] of kept?.state.values ?? []) data.set(key, (item.b ?? item.d) as V);
+    this.timer.start((kept?.state.nextExpiry() ?? Infinity) - now, () => this.changed());
+    return { data, conflated: this.conflated, error: refused ?? undefined, ...this.freshness(subscription) };
   }
 }

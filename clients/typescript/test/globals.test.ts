@@ -6,7 +6,7 @@ import type { AddressInfo } from "node:net";
 import { test } from "node:test";
 import vm from "node:vm";
 import { WebSocket, WebSocketServer } from "ws";
-import { Hub, createHub, type WebSocketClass } from "../src/index.js";
+import { createHub, type Hub, type WebSocketClass } from "../src/index.js";
 import { msgpack, pack, unpack } from "../src/msgpack.js";
 
 /* What browsers, workers and Node add to the language. */
@@ -31,8 +31,12 @@ test("importing touches no global, and a hub can be made where there is nothing 
 type Frame = Record<string, unknown>;
 
 for (const encoding of [undefined, msgpack]) {
-  test(`a real socket, ${encoding ? "MessagePack" : "JSON"}: publish, receive, lose the connection, resume`, { timeout: 10_000 }, async () => {
+  test(`a real socket, ${encoding ? "MessagePack" : "JSON"}: publish, receive, lose the connection, resume`, { timeout: 10_000 }, async (t) => {
     const server = new WebSocketServer({ port: 0, host: "127.0.0.1" });
+    t.after(() => {
+      for (const socket of server.clients) socket.terminate();
+      server.close();
+    });
     await once(server, "listening");
     const hellos: Frame[] = [];
     server.on("connection", (socket) => {
@@ -76,8 +80,5 @@ for (const encoding of [undefined, msgpack]) {
     assert.deepEqual((hellos[1]?.subs as Frame[])[0], { ch: "c", e: "e1", o: 1, mode: "every" });
     assert.equal((hellos[1]?.session as Frame).id, "s");
     hub.close();
-    server.close();
-    for (const socket of server.clients) socket.terminate();
-    await once(server, "close");
   });
 }

@@ -4,6 +4,7 @@
  */
 import assert from "node:assert/strict";
 import type { Environment, LifecycleEvent, StorageLike, WebSocketLike } from "../src/index.js";
+import { unpack } from "../src/msgpack.js";
 
 /* Later than any real clock, so that attempts in scripts are above what a real node has stored. */
 export const EPOCH_MS = 4_102_444_800_000;
@@ -24,16 +25,16 @@ export class FakeSocket implements WebSocketLike {
   constructor(readonly url: string, readonly protocols: string[]) {}
 
   send(data: string | Uint8Array): void {
-    assert.equal(typeof data, "string");
-    for (const line of (data as string).split("\n")) this.sent.push(JSON.parse(line) as Frame);
+    const frames = typeof data === "string" ? data.split("\n").map((line) => JSON.parse(line) as unknown) : unpack(data);
+    this.sent.push(...(frames as Frame[]));
   }
 
   close(code?: number): void {
     this.closedWith ??= code ?? 1005;
   }
 
-  open(): void {
-    this.protocol = "tidewire.v1.json";
+  open(protocol = "tidewire.v1.json"): void {
+    this.protocol = protocol;
     this.onopen?.({} as never);
   }
 

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Forbidden, createHub, type Message } from "../src/index.js";
+import { msgpack } from "../src/msgpack.js";
 import { World } from "./harness.js";
 import { hubIn, live, msg, ok } from "./world.js";
 
@@ -86,21 +87,25 @@ test("the cursor has moved before a handler runs, and a handler may end itself",
   assert.deepEqual(positions, [{ epoch: "e1", offset: 1 }]);
 });
 
-test("a handler that joins later reads its last publications by request, in order before what comes meanwhile", async () => {
+test("a handler that joins later gets its last publications in order before what comes meanwhile, the others nothing twice", async () => {
   const world = new World();
   const hub = hubIn(world);
-  hub.channel("c").on("*", () => {});
+  const first: number[] = [];
+  hub.channel("c").on("*", ({ offset }) => first.push(offset));
   await world.welcome();
   world.socket.push(ok("c", 7), live("c", 7));
   const got: number[] = [];
+  const gaps: unknown[] = [];
+  hub.on("gap", (gap) => gaps.push(gap));
   hub.channel("c").on("*", ({ offset }) => got.push(offset), { last: 2 });
   await world.settle();
-  assert.deepEqual(world.socket.sent.splice(0), [{ t: "history", i: 1, ch: "c", e: "e1", before: 8, n: 2 }]);
+  assert.deepEqual(world.socket.sent.splice(0), [{ t: "sub", i: 1, ch: "c", e: "e1", o: 5, last: 2, mode: "every" }]);
   world.socket.push(msg("c", 8, 8));
-  world.socket.push({ t: "ok", i: 1, e: "e1", items: [{ o: 7, d: 7, ts: 1 }, { o: 6, d: 6, ts: 1 }], more: true });
-  await world.settle();
+  world.socket.push({ ...ok("c", 5, "full"), i: 1 }, { t: "gap", ch: "c", from: 6, to: 6, reason: "expired" }, msg("c", 7, 7), msg("c", 8, 8), live("c", 8));
   world.socket.push(msg("c", 9, 9));
-  assert.deepEqual(got, [6, 7, 8, 9]);
+  assert.deepEqual(got, [7, 8, 9]);
+  assert.deepEqual(first, [8, 9]);
+  assert.deepEqual(gaps, []);
 });
 
 test("tokens: one call for many wants, Forbidden stops, another error is tried again, connect() starts anew", async () => {
@@ -197,6 +202,27 @@ test("bytes, options and removal of a key travel as the protocol says", async ()
   assert.throws(() => hub.channel(" padded"), { code: 400 });
   assert.throws(() => hub.channel("a\nb"), { code: 400 });
   assert.throws(() => hub.channel("ä".repeat(101)), { code: 400 });
+});
+
+test("data that cannot be published rejects, and what is published is what it was at the time", async () => {
+  const world = new World();
+  const hub = hubIn(world, { encoding: msgpack });
+  const room = hub.channel("c");
+  const data = { n: 1 };
+  room.publish("x", data, { id: "a" });
+  data.n = 2;
+  const loop: unknown[] = [];
+  loop.push(loop);
+  await assert.rejects(room.publish("x", loop).acked, TypeError);
+  await assert.rejects(room.publish("x", 1n).acked, TypeError);
+  const lone = room.publish("x", "\ud800");
+  const after = room.publish("x", "fine", { id: "b" });
+  await world.settle();
+  world.socket.open("tidewire.v1.msgpack");
+  await assert.rejects(lone.acked, { code: 400, name: "bad_request" });
+  assert.deepEqual(world.socket.sent.slice(1).map(({ id, d }) => [id, d]), [["a", { n: 1 }], ["b", "fine"]]);
+  hub.close();
+  await assert.rejects(after.acked, { name: "closed" });
 });
 
 test("what is subscribed to and left while a move is under way is told to the new connection", async () => {

@@ -71,6 +71,23 @@ test("views and last start from what they asked for, not from the old page's cur
   assert.deepEqual((await world.welcome()).subs, [{ ch: "c", last: 20, mode: "every" }]);
 });
 
+test("a handler goes on from the page before also where presence is entered", async () => {
+  const world = new World();
+  await firstLife(world);
+  const hub = hubIn(world, { persist: "tab" });
+  hub.channel("c").presence.enter(1);
+  hub.channel("c").on("*", () => {});
+  assert.deepEqual((await world.welcome()).subs, [{ ch: "c", e: "e1", o: 5, mode: "every", me: 1 }]);
+});
+
+test("a live view alone begins now, whatever the page before held", async () => {
+  const world = new World();
+  await firstLife(world);
+  const hub = hubIn(world, { persist: "tab" });
+  hub.channel("c").live({ load: () => ({ data: 0 }), apply: (n) => n + 1 }).subscribe(() => {});
+  assert.deepEqual((await world.welcome()).subs, [{ ch: "c", mode: "every" }]);
+});
+
 test("close forgets everything that was written down", async () => {
   const world = new World();
   await firstLife(world);
@@ -97,5 +114,7 @@ test("a storage that throws or holds nonsense costs the reload, not the page", a
     const hello = await world.welcome();
     assert.deepEqual(hello.subs, [{ ch: "c", mode: "every" }], text);
     assert.equal(hello.session, undefined);
+    world.socket.push(ok("c", 3), live("c", 3), msg("c", 4, 0));
+    assert.deepEqual(hub.position("c"), { epoch: "e1", offset: 4 });
   }
 });

@@ -236,3 +236,37 @@ async fn a_huge_unknown_field_is_not_repeated() {
     assert_eq!(answer.status, 400);
     assert!(answer.body.len() < 1_000);
 }
+
+#[tokio::test]
+async fn a_request_without_end_is_answered_in_time() {
+    let limit = std::time::Duration::from_millis(1);
+    let late = super::super::within(limit, std::future::pending()).await;
+    let (parts, body) = late.into_parts();
+    let answer = Answer {
+        status: parts.status,
+        headers: parts.headers,
+        body: body.collect().await.unwrap().to_bytes(),
+    };
+    assert_eq!(
+        (answer.status.as_u16(), answer.header("retry-after")),
+        (503, "1")
+    );
+    assert_eq!(problem(&answer)["retry_ms"], 1000);
+}
+
+#[tokio::test]
+async fn bodies_wait_for_room() {
+    let lab = lab().await;
+    let chunked = |text: String| {
+        Body::from_stream(futures_util::stream::iter([Ok::<_, std::io::Error>(text)]))
+    };
+    let batch = json!({"items": [{"channel": "c", "data": 1}]}).to_string();
+    let requests = (0..64).map(|_| lab.call("POST", "/v1/batch", chunked(batch.clone())));
+    for answer in futures_util::future::join_all(requests).await {
+        assert_eq!(answer.status, 200);
+    }
+    assert_eq!(
+        lab.get("/v1/channels/c/history?limit=1").await["offset"],
+        64
+    );
+}

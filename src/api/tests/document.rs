@@ -177,10 +177,8 @@ fn check(document: &Value, schema: &Value, value: &Value) -> Result<(), String> 
             None => {}
         }
     }
-    let elements = value.as_array().into_iter().flatten();
-    elements
-        .map(|element| check(document, &schema["items"], element))
-        .collect()
+    let mut elements = value.as_array().into_iter().flatten();
+    elements.try_for_each(|element| check(document, &schema["items"], element))
 }
 
 /// Checks an answer against a schema of the document.

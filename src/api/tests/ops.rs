@@ -38,3 +38,20 @@ async fn accepted_publications_are_counted_once() {
     let wanted = "tidewire_publications_total{namespace=\"orders\",source=\"api\"} 1";
     assert!(text.contains(wanted), "{text}");
 }
+
+#[tokio::test]
+async fn refusals_are_counted_by_reason() {
+    let lab = lab().await;
+    lab.refused("GET", "/v1/channels/$x/history", "", (403, "forbidden"))
+        .await;
+    lab.refused("POST", "/v1/publish", "{", (400, "bad_request"))
+        .await;
+    let metrics = lab
+        .send(Request::get("/metrics").body(Body::empty()).unwrap())
+        .await;
+    let text = String::from_utf8(metrics.body.to_vec()).unwrap();
+    for reason in ["forbidden", "bad_request"] {
+        let wanted = format!("tidewire_rejected_total{{reason=\"{reason}\"}} 1");
+        assert!(text.contains(&wanted), "{text}");
+    }
+}

@@ -2,10 +2,6 @@
 
 use super::*;
 
-async fn open(lab: &impl Lab) -> Arc<dyn Broker> {
-    lab.open(Arc::default()).await
-}
-
 fn row(offset: u64, key: &str, data: &str) -> (u64, String, String, bool) {
     (offset, key.to_owned(), data.to_owned(), false)
 }
@@ -14,15 +10,8 @@ fn gone(offset: u64, key: &str) -> (u64, String, String, bool) {
     (offset, key.to_owned(), String::new(), true)
 }
 
-fn guarded(item: Publish, guard: Guard) -> Publish {
-    Publish {
-        guard: Some(guard),
-        ..item
-    }
-}
-
 pub(crate) async fn state_holds_the_newest_of_each_key(lab: &impl Lab) {
-    let broker = open(lab).await;
+    let (broker, _) = open(lab).await;
     let a = channel("a");
     let small = Retention {
         history_size: 1,
@@ -47,7 +36,7 @@ pub(crate) async fn state_holds_the_newest_of_each_key(lab: &impl Lab) {
     )
     .await;
     for _ in 0..2 {
-        let broker = open(lab).await;
+        let (broker, _) = open(lab).await;
         let page = state(&*broker, &a, 0).await;
         assert_eq!(
             entries(&page),
@@ -64,7 +53,7 @@ pub(crate) async fn state_holds_the_newest_of_each_key(lab: &impl Lab) {
 }
 
 pub(crate) async fn state_pages_in_rising_offset_order(lab: &impl Lab) {
-    let broker = open(lab).await;
+    let (broker, _) = open(lab).await;
     let a = channel("a");
     for n in 0..8 {
         put(&*broker, keyed(&a, &format!("k{}", 7 - n), "1")).await;
@@ -104,32 +93,28 @@ pub(crate) async fn state_pages_in_rising_offset_order(lab: &impl Lab) {
 }
 
 pub(crate) async fn a_removed_key_leaves_a_tombstone_for_those_who_catch_up(lab: &impl Lab) {
-    let broker = open(lab).await;
+    let (broker, _) = open(lab).await;
     let a = channel("a");
     put(&*broker, keyed(&a, "x", "1")).await;
     put(&*broker, keyed(&a, "y", "2")).await;
     put(&*broker, removal(&a, "x")).await;
     for _ in 0..2 {
-        let broker = open(lab).await;
+        let (broker, _) = open(lab).await;
         assert_eq!(entries(&state(&*broker, &a, 0).await), [row(2, "y", "2")]);
         let page = catch_up(&*broker, &a, 2).await;
         assert_eq!(entries(&page), [row(2, "y", "2"), gone(3, "x")]);
         assert_eq!(page.head.state_floor, 0);
     }
-    put(&*broker_again(lab).await, keyed(&a, "x", "4")).await;
-    let broker = open(lab).await;
+    put(&*open(lab).await.0, keyed(&a, "x", "4")).await;
+    let (broker, _) = open(lab).await;
     assert_eq!(
         entries(&catch_up(&*broker, &a, 3).await),
         [row(4, "x", "4")]
     );
 }
 
-async fn broker_again(lab: &impl Lab) -> Arc<dyn Broker> {
-    open(lab).await
-}
-
 pub(crate) async fn a_dropped_tombstone_raises_the_floor(lab: &impl Lab) {
-    let broker = open(lab).await;
+    let (broker, _) = open(lab).await;
     let a = channel("a");
     let short = Retention {
         tombstone_ttl_ms: 30,
@@ -171,12 +156,12 @@ pub(crate) async fn a_dropped_tombstone_raises_the_floor(lab: &impl Lab) {
     })
     .await;
     drop(broker);
-    let broker = open(lab).await;
+    let (broker, _) = open(lab).await;
     assert_eq!(catch_up(&*broker, &a, 0).await.head.state_floor, 2);
 }
 
 pub(crate) async fn a_catch_up_sees_the_newest_without_a_key(lab: &impl Lab) {
-    let broker = open(lab).await;
+    let (broker, _) = open(lab).await;
     let a = channel("a");
     let none = Retention {
         history_size: 0,
@@ -193,7 +178,7 @@ pub(crate) async fn a_catch_up_sees_the_newest_without_a_key(lab: &impl Lab) {
         .await;
     }
     for _ in 0..2 {
-        let broker = open(lab).await;
+        let (broker, _) = open(lab).await;
         assert_eq!(
             entries(&catch_up(&*broker, &a, 0).await),
             [row(2, "x", "2"), row(3, "", "3")]
@@ -203,7 +188,7 @@ pub(crate) async fn a_catch_up_sees_the_newest_without_a_key(lab: &impl Lab) {
 }
 
 pub(crate) async fn guards_of_a_key_hold_or_name_its_last(lab: &impl Lab) {
-    let broker = open(lab).await;
+    let (broker, _) = open(lab).await;
     let a = channel("a");
     let x = put(&*broker, guarded(keyed(&a, "x", "1"), Guard::Absent)).await;
     put(&*broker, keyed(&a, "y", "2")).await;
@@ -237,7 +222,7 @@ pub(crate) async fn guards_of_a_key_hold_or_name_its_last(lab: &impl Lab) {
 }
 
 pub(crate) async fn a_full_state_refuses_one_more_key(lab: &impl Lab) {
-    let broker = open(lab).await;
+    let (broker, _) = open(lab).await;
     let a = channel("a");
     for n in 0..KEEPS.state_keys {
         put(&*broker, keyed(&a, &format!("k{n}"), "1")).await;
@@ -255,7 +240,7 @@ pub(crate) async fn a_full_state_refuses_one_more_key(lab: &impl Lab) {
         Err(BrokerError::StateFull)
     );
     drop(broker);
-    let broker = open(lab).await;
+    let (broker, _) = open(lab).await;
     assert_eq!(
         one(&*broker, keyed(&a, "k3", "1")).await,
         Err(BrokerError::StateFull)
@@ -264,7 +249,7 @@ pub(crate) async fn a_full_state_refuses_one_more_key(lab: &impl Lab) {
 }
 
 pub(crate) async fn an_expired_key_is_hidden_absent_and_no_burden(lab: &impl Lab) {
-    let broker = open(lab).await;
+    let (broker, _) = open(lab).await;
     let a = channel("a");
     let one_key = Retention {
         state_keys: 1,
@@ -318,7 +303,7 @@ pub(crate) async fn an_expired_key_is_hidden_absent_and_no_burden(lab: &impl Lab
 }
 
 pub(crate) async fn a_key_without_state_is_only_history(lab: &impl Lab) {
-    let broker = open(lab).await;
+    let (broker, _) = open(lab).await;
     let a = channel("a");
     let plain = Retention {
         state: false,
@@ -348,13 +333,13 @@ pub(crate) async fn a_key_without_state_is_only_history(lab: &impl Lab) {
 }
 
 pub(crate) async fn blank_of_a_keys_newest_leaves_a_tombstone(lab: &impl Lab) {
-    let broker = open(lab).await;
+    let (broker, _) = open(lab).await;
     let a = channel("a");
     put(&*broker, keyed(&a, "x", "1")).await;
     put(&*broker, keyed(&a, "y", "2")).await;
     broker.blank(&a, 1).await.unwrap();
     for _ in 0..2 {
-        let broker = open(lab).await;
+        let (broker, _) = open(lab).await;
         assert_eq!(entries(&state(&*broker, &a, 0).await), [row(2, "y", "2")]);
         assert_eq!(
             entries(&catch_up(&*broker, &a, 0).await),
@@ -366,7 +351,7 @@ pub(crate) async fn blank_of_a_keys_newest_leaves_a_tombstone(lab: &impl Lab) {
         );
     }
     put(
-        &*broker_again(lab).await,
+        &*open(lab).await.0,
         guarded(keyed(&a, "x", "3"), Guard::Absent),
     )
     .await;

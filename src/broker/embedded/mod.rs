@@ -34,7 +34,7 @@ impl From<Failed> for BrokerError {
 
 /// The broker of a node that runs alone.
 #[derive(Debug)]
-pub struct EmbeddedBroker {
+pub(crate) struct EmbeddedBroker {
     shared: Arc<Shared>,
 }
 
@@ -44,7 +44,7 @@ impl EmbeddedBroker {
     }
 
     /// Says where to announce; called once, before anything is followed.
-    pub fn announce_to(&self, announce: Arc<dyn Announce>) {
+    pub(crate) fn announce_to(&self, announce: Arc<dyn Announce>) {
         self.shared.announce_to(announce);
     }
 

@@ -74,8 +74,19 @@ impl Draft {
                 },
             );
         }
+        self.not_kept(record.offset, record.history, record.state);
         if let Some(dedup) = record.dedup.filter(|dedup| dedup.until > now) {
             self.window.insert(&dedup, record.offset);
+        }
+    }
+
+    /// A copy says that history or the state had let go of what the original still says.
+    fn not_kept(&mut self, offset: u64, history: bool, state: bool) {
+        if !history {
+            self.first = self.first.max(offset + 1);
+        }
+        if !state {
+            self.state.remove(offset);
         }
     }
 

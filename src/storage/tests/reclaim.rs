@@ -236,7 +236,7 @@ async fn a_channel_nobody_can_know_any_more_is_forgotten() {
         },
     )
     .await;
-    broker.follow(&[b.clone()]).await.unwrap();
+    broker.follow(std::slice::from_ref(&b)).await.unwrap();
     now.fetch_add(3_600_000, std::sync::atomic::Ordering::Relaxed);
     folder.keep();
     assert_eq!(
@@ -253,4 +253,68 @@ async fn a_channel_nobody_can_know_any_more_is_forgotten() {
     assert_ne!(new.epoch, old.epoch);
     let (broker, _) = folder.reopen();
     assert_eq!(broker.channels("", None, 9).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_state_floor_outlives_the_segment_of_its_tombstone() {
+    let now = Arc::new(std::sync::atomic::AtomicU64::new(1_800_000_000_000));
+    let clock = now.clone();
+    let folder = Folder::with(Options {
+        segment_bytes: 64 * 1024,
+        clock: Clock(Arc::new(move || {
+            clock.load(std::sync::atomic::Ordering::Relaxed)
+        })),
+        ..Options::default()
+    });
+    let (broker, _) = folder.reopen();
+    let (a, b) = (channel("a"), channel("b"));
+    let none = Retention {
+        history_size: 0,
+        tombstone_ttl_ms: 1000,
+        ..KEEPS
+    };
+    put(
+        &*broker,
+        Publish {
+            retention: none,
+            ..keyed(&a, "x", "1")
+        },
+    )
+    .await;
+    put(
+        &*broker,
+        Publish {
+            retention: none,
+            ..crate::broker::contract::removal(&a, "x")
+        },
+    )
+    .await;
+    for _ in 0..20 {
+        put(
+            &*broker,
+            Publish {
+                retention: none,
+                ..keyed(&b, "x", &"x".repeat(4000))
+            },
+        )
+        .await;
+    }
+    let wider = Retention {
+        state_keys: 11,
+        ..none
+    };
+    put(
+        &*broker,
+        Publish {
+            retention: wider,
+            ..keyed(&a, "y", "2")
+        },
+    )
+    .await;
+    now.fetch_add(2000, std::sync::atomic::Ordering::Relaxed);
+    folder.keep();
+    assert!(!folder.path().join("0000000001.log").exists());
+    let (broker, _) = folder.reopen();
+    let page = catch_up(&*broker, &a, 0).await;
+    assert_eq!((page.head.state_floor, page.items.len()), (2, 1));
 }

@@ -39,15 +39,3 @@ export function afterClose(end: Ending): Action {
       return end.code >= 4400 && end.code < 4500 ? "blocked" : "resume";
   }
 }
-
-const NAMES: Record<number, string> = {
-  4400: "bad_request",
-  4401: "unauthenticated",
-  4403: "forbidden",
-  4406: "version",
-  4409: "replaced",
-  4413: "too_large",
-};
-
-/** The name of a close code where no `bye` told it. */
-export const closeName = (code: number): string => NAMES[code] ?? "closed_" + code;

@@ -6,14 +6,17 @@
 import type { Position } from "../errors.js";
 import type { GapPush, Live, Mode, Msg, Ok, Outcome, RewindPush } from "../protocol/frames.js";
 
-/** What the application side is to do. `hole`: subscribe again from the cursor; `again` on a gap: feed the frame once more. */
-export type Effect =
-  | { kind: "deliver"; msg: Msg; skipped: number; replayed: boolean }
-  | { kind: "opened"; outcome: Outcome }
-  | { kind: "live"; outcome: Outcome; n: number }
-  | { kind: "gap"; from: number; to: number; reason: string; again?: true }
-  | { kind: "rewind"; epoch: string; to: number; lost: number }
-  | { kind: "hole" };
+/** What the application is to be told; the kinds are the names of the hub's events. */
+export type Notice =
+  | { kind: "outcome"; outcome: Outcome }
+  | { kind: "recovered"; outcome: Outcome; n: number }
+  | { kind: "gap"; from: number; to: number; reason: string }
+  | { kind: "rewind"; epoch: string; to: number; lost: number };
+/** What a frame comes to. `hole`: subscribe again from the cursor. */
+export type Effect = Notice | { kind: "deliver"; msg: Msg; skipped: number; replayed: boolean } | { kind: "hole" };
+
+/** The reason of a gap the node did not tell: the frame that showed it is to be fed once more. */
+export const MISSING = "missing";
 
 /** `closed`: no subscription; `opening`: asked for; `replaying`: answered; `live`: caught up. */
 export type Phase = "closed" | "opening" | "replaying" | "live";
@@ -63,6 +66,11 @@ export class ChannelLog {
     if (this.cursor) this.cursor = { epoch: this.cursor.epoch, offset };
   }
 
+  /** True where the node answered and delivers. */
+  get open(): boolean {
+    return this.phase === "replaying" || this.phase === "live";
+  }
+
   /** True where no `ok` or `unsub` of this channel is owed by the node. */
   get settled(): boolean {
     return this.unanswered === 0;
@@ -75,13 +83,18 @@ export class ChannelLog {
     const outcome = frame.rec ?? "fresh";
     const { cursor } = this;
     const kept = outcome === "full" && cursor !== null && (cursor.epoch === frame.e || frame.e === this.askedEpoch);
-    if (!kept) this.cursor = { epoch: frame.e ?? "", offset: frame.o ?? 0 };
+    if (!kept) this.begin(frame);
     this.phase = "replaying";
     this.mode = this.askedMode;
     this.outcome = outcome;
     this.replayed = 0;
-    if (!kept) this.holeAt = -1;
-    return { kind: "opened", outcome };
+    return { kind: "outcome", outcome };
+  }
+
+  /** Delivery begins after this position. */
+  begin({ e, o }: Ok): void {
+    this.cursor = { epoch: e ?? "", offset: o ?? 0 };
+    this.holeAt = -1;
   }
 
   msg(msg: Msg): Effect | null {
@@ -118,7 +131,7 @@ export class ChannelLog {
       this.cursor = { epoch: cursor.epoch, offset: frame.o };
     }
     this.phase = "live";
-    return { kind: "live", outcome: this.outcome, n: this.replayed };
+    return { kind: "recovered", outcome: this.outcome, n: this.replayed };
   }
 
   /*
@@ -127,7 +140,7 @@ export class ChannelLog {
    */
   private hole(to: number): Effect | null {
     if (this.phase === "opening" || !this.cursor) return null;
-    if (this.holeAt === this.cursor.offset) return { ...this.skip(to, "missing"), again: true };
+    if (this.holeAt === this.cursor.offset) return this.skip(to, MISSING);
     this.holeAt = this.cursor.offset;
     return { kind: "hole" };
   }

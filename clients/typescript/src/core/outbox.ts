@@ -16,9 +16,11 @@ export const DEDUP_WINDOW_MS = 120_000;
 export interface Entry {
   readonly frame: Pub & { id: string };
   readonly bytes: number;
-  /** Instants in ms of this machine's clock. */
-  readonly expires: number;
-  firstSent: number;
+  /** When it is given up, ms of this machine's clock; once it was sent, before the node could forget its id. */
+  expires: number;
+  /** Sent at least once: it may have been applied. */
+  tried: boolean;
+  /** Sent on the present connection. */
   sent: boolean;
   settle: ((result: Settled) => void) | null;
 }
@@ -39,10 +41,9 @@ export class Outbox {
   /** The next to be sent, in order, marked as sent at `now`. */
   next(now: number): Entry | undefined {
     const entry = this.entries.find(({ sent }) => !sent);
-    if (entry) {
-      entry.sent = true;
-      entry.firstSent ||= now;
-    }
+    if (!entry) return undefined;
+    if (!entry.tried) entry.expires = Math.min(entry.expires, now + DEDUP_WINDOW_MS);
+    entry.sent = entry.tried = true;
     return entry;
   }
 
@@ -61,15 +62,13 @@ export class Outbox {
 
   /** Gives up what is too old; `expired` was never sent, `outcome_unknown` may have been applied. */
   expire(now: number): void {
-    for (const entry of [...this.entries]) {
-      if (now < deadline(entry)) continue;
-      this.settle(entry, entry.firstSent ? new HubError(5, "outcome_unknown") : new HubError(4, "expired"));
-    }
+    for (const entry of this.entries.filter(({ expires }) => expires <= now))
+      this.settle(entry, entry.tried ? new HubError(5, "outcome_unknown") : new HubError(4, "expired"));
   }
 
   /** When the next one is too old, or `Infinity`. */
   nextExpiry(): number {
-    return Math.min(Infinity, ...this.entries.map(deadline));
+    return Math.min(Infinity, ...this.entries.map(({ expires }) => expires));
   }
 
   clear(error: HubError): number {
@@ -77,8 +76,4 @@ export class Outbox {
     for (const entry of all) this.settle(entry, error);
     return all.length;
   }
-}
-
-function deadline(entry: Entry): number {
-  return Math.min(entry.expires, entry.firstSent ? entry.firstSent + DEDUP_WINDOW_MS : Infinity);
 }

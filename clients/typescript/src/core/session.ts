@@ -2,7 +2,7 @@
  * The session's identity and the number of each attempt to claim it. Pure; Link drives it.
  * It never invents an id: ids and keys come from the node.
  */
-import { REPLACED_WINDOW_MS } from "./close.js";
+import { REPLACED_MAX, REPLACED_WINDOW_MS } from "./close.js";
 import type { Welcome } from "../protocol/frames.js";
 
 export interface Identity {
@@ -20,12 +20,7 @@ export class Session {
   claim(now: number): (Identity & { attempt: number }) | undefined {
     if (!this.identity) return undefined;
     this.attempt = Math.max(this.attempt + 1, now);
-    return { id: this.identity.id, key: this.identity.key, attempt: this.attempt };
-  }
-
-  /** The store holds `attempt`: the next claim goes above it. */
-  raise(attempt: number): void {
-    this.attempt = Math.max(this.attempt, attempt);
+    return { ...this.identity, attempt: this.attempt };
   }
 
   welcomed({ session }: Welcome): void {
@@ -35,7 +30,7 @@ export class Session {
 
   /** Another program goes on with this session; this one begins another. */
   replaced(now: number): void {
-    this.takeovers = [...this.takeovers, now].filter((at) => now - at < REPLACED_WINDOW_MS);
+    this.takeovers = [now, ...this.takeovers].slice(0, REPLACED_MAX);
     this.forget();
   }
 

@@ -3,6 +3,7 @@
  * It never reconnects and knows nothing of sessions. After `drop` nothing of it is heard any more.
  */
 import type { Environment, WebSocketLike } from "../environment.js";
+import { Timer } from "./timer.js";
 import type { Bye, Command, Encoding, Push, Sub } from "../protocol/frames.js";
 
 /** From the start of the connection to `welcome`: a storm is admitted slowly, so longer than a network needs. */
@@ -31,7 +32,7 @@ export class Connection {
   private dropped = false;
   private lastInbound: number;
   private silenceMax = WELCOME_WITHIN_MS;
-  private timer: unknown;
+  private readonly timer: Timer;
 
   constructor(
     private readonly env: Environment,
@@ -40,6 +41,7 @@ export class Connection {
     private readonly hooks: Hooks,
   ) {
     this.encoding = encodings[0];
+    this.timer = new Timer(env);
     this.lastInbound = env.now();
     const socket = (this.socket = env.openSocket(url, encodings.map(({ protocol }) => protocol)));
     socket.binaryType = "arraybuffer";
@@ -85,7 +87,7 @@ export class Connection {
     if (this.dropped) return;
     this.dropped = true;
     this.open = false;
-    this.env.clearTimer(this.timer);
+    this.timer.stop();
     this.socket.close(code);
   }
 
@@ -113,14 +115,11 @@ export class Connection {
 
   /* One timer: until the limit of silence, or until a probe's deadline, which any inbound since excuses. */
   private watch(probe?: number): void {
-    this.env.clearTimer(this.timer);
     const asked = this.env.now();
-    const wait = probe ?? this.lastInbound + this.silenceMax - asked;
-    this.timer = this.env.setTimer(() => {
-      const now = this.env.now();
-      const alive = probe ? this.lastInbound >= asked : now - this.lastInbound < this.silenceMax;
+    this.timer.start(probe ?? this.lastInbound + this.silenceMax - asked, () => {
+      const alive = probe ? this.lastInbound >= asked : this.env.now() - this.lastInbound < this.silenceMax;
       if (alive) this.watch();
       else this.end(1006);
-    }, Math.max(wait, 0));
+    });
   }
 }

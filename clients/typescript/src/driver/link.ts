@@ -3,14 +3,17 @@
  * and hears of it through `LinkHost`. It never looks into channels: frames that are not about the connection go up.
  */
 import { backoff } from "../core/backoff.js";
-import { afterClose, closeName } from "../core/close.js";
+import { afterClose } from "../core/close.js";
 import { Session } from "../core/session.js";
 import type { Environment } from "../environment.js";
 import { Forbidden, HubError, closedError } from "../errors.js";
 import { Value } from "../observable.js";
-import type { Bye, Command, Encoding, Positions, Push, Sub, Welcome } from "../protocol/frames.js";
+import type { Bye, Command, Encoding, Push, Welcome } from "../protocol/frames.js";
 import { Connection } from "./connection.js";
+import { Timer } from "./timer.js";
 import type { Persistence, Saved } from "./persistence.js";
+import type { Requests } from "./requests.js";
+import type { Subscriptions } from "./subscriptions.js";
 import type { TokenSource } from "./token.js";
 
 /** `offline` with `retryAt`: waiting for the next try (Unix ms). `blocked`: stopped, `hub.connect()` tries again. */
@@ -22,21 +25,15 @@ export type Status =
   | { readonly state: "closed" };
 
 export interface LinkHost {
+  readonly subscriptions: Subscriptions;
+  readonly requests: Requests;
   restored(saved: Saved): void;
-  /** The subscriptions of a hello on its way; `pipelined`: no other connection lives, all else may follow at once. */
-  hello(connection: Connection, pipelined: boolean): Sub[];
   /** The hello was sent and other commands may follow. */
   pipeline(): void;
   up(welcome: Welcome, connection: Connection, pipelined: boolean): void;
   /** What was sent on the last connection will not be answered. */
   down(): void;
   frame(frame: Push): void;
-  /** Positions to send along with a `pong`. */
-  acks(): Positions | undefined;
-  /** Something the node answers. */
-  probe(): void;
-  authorize(token: string, done: (exp: number | undefined) => void, failed: () => void): void;
-  renewed(): void;
   /** Writes down what must survive. */
   save(): void;
   /** Blocked or closed: nothing more will be answered. */
@@ -66,9 +63,9 @@ export class Link {
   private preparing = 0;
   private run = 0;
   private stopped: "" | "asleep" | "blocked" | "closed" = "";
-  private retryTimer: unknown = null;
+  private readonly retryTimer: Timer;
   private hinted = false;
-  private refreshTimer: unknown = null;
+  private readonly refreshTimer: Timer;
   private failures = 0;
   private refreshFailures = 0;
   private unauthenticated = 0;
@@ -83,6 +80,8 @@ export class Link {
     private readonly persistence: Persistence,
     private readonly host: LinkHost,
   ) {
+    this.retryTimer = new Timer(env);
+    this.refreshTimer = new Timer(env);
     this.status = new Value<Status>({ state: "offline" }, env.report);
   }
 
@@ -108,19 +107,19 @@ export class Link {
 
   wake(): void {
     if (this.stopped === "closed" || this.stopped === "blocked") return;
-    if (this.stopped === "asleep" || (!this.living && this.retryTimer !== null && !this.hinted)) {
+    if (this.stopped === "asleep" || (!this.living && this.retryTimer.running && !this.hinted)) {
       this.tokens.expire("wake");
       this.connect();
     }
     this.living?.wake(() => {
       this.tokens.expire("wake");
-      this.host.probe();
+      this.host.requests.once({ t: "ping" });
     });
   }
 
   /** The page is put away: the connection ends, the session stays. */
   sleep(): void {
-    if (this.stopped || (!this.living && !this.next && !this.preparing && this.retryTimer === null)) return;
+    if (this.stopped || (!this.living && !this.next && !this.preparing && !this.retryTimer.running)) return;
     this.stop("asleep", { state: "offline" });
     this.persistence.unlock();
   }
@@ -140,9 +139,8 @@ export class Link {
     this.living?.drop();
     this.next?.drop();
     this.living = this.next = this.pipelined = null;
-    this.env.clearTimer(this.retryTimer);
-    this.env.clearTimer(this.refreshTimer);
-    this.retryTimer = null;
+    this.retryTimer.stop();
+    this.refreshTimer.stop();
     this.host.down();
     this.status.set(status);
   }
@@ -156,8 +154,7 @@ export class Link {
 
   private open(): void {
     if (this.stopped || this.preparing || this.next) return;
-    this.env.clearTimer(this.retryTimer);
-    this.retryTimer = null;
+    this.retryTimer.stop();
     const run = (this.preparing = ++this.run);
     if (!this.living) this.status.set({ state: "connecting" });
     this.prepare(run).catch((error: unknown) => {
@@ -174,7 +171,7 @@ export class Link {
     const token = await this.tokens.get();
     if (run !== this.run) return;
     this.preparing = 0;
-    if (this.token !== undefined && token !== this.token) this.host.renewed();
+    if (this.token !== undefined && token !== this.token) this.host.subscriptions.renewed();
     this.token = token;
     try {
       this.next = new Connection(this.env, this.options.url, this.options.encodings, {
@@ -190,11 +187,9 @@ export class Link {
 
   private async restore(): Promise<void> {
     const saved = await this.persistence.restore();
-    if (!saved) return;
-    if (saved.session) {
-      this.session.identity = saved.session;
-      this.session.attempt = saved.session.attempt;
-    }
+    if (!saved?.cursors) return;
+    const { id, key, attempt } = saved.session ?? {};
+    if (id && key) Object.assign(this.session, { identity: { id, key }, attempt });
     this.host.restored(saved);
   }
 
@@ -205,11 +200,11 @@ export class Link {
     const { sdk, hb } = this.options;
     connection.send({
       t: "hello",
-      ...(this.token !== undefined && { token: this.token }),
-      ...(session && { session }),
-      subs: this.host.hello(connection, pipelined),
+      token: this.token,
+      session,
+      subs: this.host.subscriptions.hello(connection, pipelined),
       sdk,
-      ...(hb !== undefined && { hb }),
+      hb,
     });
     if (!pipelined) return;
     this.pipelined = connection;
@@ -222,10 +217,8 @@ export class Link {
     switch (frame.t) {
       case "welcome":
         return;
-      case "ping": {
-        const c = this.host.acks();
-        return connection.send(c ? { t: "pong", c } : { t: "pong" });
-      }
+      case "ping":
+        return connection.send({ t: "pong", c: this.host.subscriptions.acks() });
       case "auth":
         return this.refresh();
       case "move":
@@ -259,7 +252,7 @@ export class Link {
     const now = this.env.now();
     if (connection === this.living) {
       this.living = null;
-      this.env.clearTimer(this.refreshTimer);
+      this.refreshTimer.stop();
       if (now - this.welcomedAt >= STABLE_MS) this.failures = 0;
       this.host.down();
       if (this.next) return this.status.set({ state: "connecting" });
@@ -271,7 +264,7 @@ export class Link {
     const { unauthenticated, claimed } = this;
     const attempt = this.living ? undefined : bye?.attempt;
     const ending = { code, welcomed: connection.welcomed, unauthenticated, claimed, attempt };
-    const name = bye?.name ?? closeName(code);
+    const name = bye?.name ?? "closed_" + code;
     switch (afterClose({ ...ending, replaced: this.session.takeoversBefore(now) })) {
       case "resume":
         return this.retry(bye?.retry ?? 0, code, name);
@@ -281,7 +274,7 @@ export class Link {
         break;
       case "claim":
         this.claimed = true;
-        this.session.raise(bye?.attempt as number);
+        this.session.attempt = bye?.attempt as number;
         break;
       case "fresh":
         this.claimed = false;
@@ -301,37 +294,31 @@ export class Link {
   }
 
   private schedule(ms: number): void {
-    this.env.clearTimer(this.retryTimer);
-    this.retryTimer = this.env.setTimer(() => {
-      this.retryTimer = null;
-      this.open();
-    }, ms);
+    this.retryTimer.start(ms, () => this.open());
   }
 
   /* `exp` is of the broker's clock. The node asks at 90 % of the token's life; the timer stands in where it does not. */
   private expires(exp: number | undefined): void {
-    this.env.clearTimer(this.refreshTimer);
-    if (exp === undefined) return;
-    const life = exp - this.clockOffset - this.env.now();
-    this.refreshTimer = this.env.setTimer(() => this.refresh(), Math.max(0, life * REFRESH_AT));
+    const life = (exp ?? Infinity) - this.clockOffset - this.env.now();
+    this.refreshTimer.start(life * REFRESH_AT, () => this.refresh());
   }
 
   private refresh(): void {
     const { living } = this;
-    this.env.clearTimer(this.refreshTimer);
+    this.refreshTimer.stop();
     this.tokens.expire("expiring");
     const again = (): void => {
       if (living !== this.living || this.stopped) return;
-      const wait = backoff(++this.refreshFailures, this.env.random());
-      this.refreshTimer = this.env.setTimer(() => this.refresh(), wait);
+      this.refreshTimer.start(backoff(++this.refreshFailures, this.env.random()), () => this.refresh());
     };
     this.tokens.get().then(
       (token) => {
         if (living !== this.living || token === undefined) return;
         this.refreshFailures = 0;
         this.token = token;
-        this.host.authorize(token, (exp) => {
-          this.host.renewed();
+        const { requests, subscriptions } = this.host;
+        requests.once({ t: "auth", token }, ({ exp }) => {
+          subscriptions.renewed();
           this.expires(exp);
         }, again);
       },

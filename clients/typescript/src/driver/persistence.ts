@@ -6,9 +6,9 @@ import type { Environment, StorageLike } from "../environment.js";
 import type { Positions } from "../protocol/frames.js";
 
 export interface Saved {
-  session?: { id: string; key: string; attempt: number };
+  session?: { id: string; key: string; attempt: number } | undefined;
   cursors: Positions;
-  outbox?: { frame: Record<string, unknown>; expires: number; firstSent: number }[];
+  outbox?: { frame: Record<string, unknown>; expires: number; tried: boolean }[];
 }
 
 /* A reloading page gives its lock up within a moment, but a busy one hears of it late; a living twin keeps it. */
@@ -67,19 +67,9 @@ export class Persistence {
 
   private read(): Saved | null {
     try {
-      const saved = JSON.parse(this.storage?.getItem(this.name) ?? "null") as Saved | null;
-      return saved && sound(saved) ? saved : null;
+      return JSON.parse(this.storage?.getItem(this.name) ?? "null") as Saved | null;
     } catch {
       return null;
     }
   }
-}
-
-/* Another program, or another version, may have written there. */
-function sound({ session, cursors, outbox }: Saved): boolean {
-  return (
-    (!session || (typeof session.id === "string" && typeof session.key === "string" && Number.isSafeInteger(session.attempt))) &&
-    Object.values(cursors).every(([epoch, offset]) => typeof epoch === "string" && Number.isSafeInteger(offset)) &&
-    (outbox ?? []).every(({ frame, expires }) => frame.t === "pub" && typeof frame.id === "string" && Number.isSafeInteger(expires))
-  );
 }

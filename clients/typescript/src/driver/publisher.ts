@@ -3,7 +3,7 @@
  * It never sends an entry before an older one that is still to be sent.
  */
 import { backoff } from "../core/backoff.js";
-import { OUTBOX_BYTES_MAX, Outbox, QUEUE_FOR_MS, type Entry, type Settled } from "../core/outbox.js";
+import { Outbox, QUEUE_FOR_MS, type Entry, type Settled } from "../core/outbox.js";
 import type { Environment } from "../environment.js";
 import { toMs, type Duration } from "../duration.js";
 import { HubError, type Position } from "../errors.js";
@@ -11,6 +11,7 @@ import { fromBase64 } from "../protocol/base64.js";
 import { asJson } from "../protocol/json.js";
 import type { Pub } from "../protocol/frames.js";
 import type { Saved } from "./persistence.js";
+import { Timer } from "./timer.js";
 import type { Requests } from "./requests.js";
 
 export interface PublishOptions {
@@ -55,9 +56,9 @@ export class Publisher {
   private readonly outbox = new Outbox();
   private readonly prefix: string;
   private count = 0;
-  private pausedUntil = 0;
+  private readonly pause: Timer;
   private failures = 0;
-  private timer: unknown = null;
+  private readonly timer: Timer;
 
   constructor(
     private readonly env: Environment,
@@ -65,6 +66,8 @@ export class Publisher {
     private readonly writable: () => boolean,
     private readonly changed: () => void,
   ) {
+    this.timer = new Timer(env);
+    this.pause = new Timer(env);
     const word = (): string => Math.floor(env.random() * 2 ** 32).toString(36);
     this.prefix = word() + word() + ":";
   }
@@ -77,7 +80,7 @@ export class Publisher {
       const bytes = sizeOf(frame);
       if (bytes > this.dataMax) throw new HubError(413, "too_large");
       const expires = this.env.now() + (options.queueFor === undefined ? QUEUE_FOR_MS : toMs(options.queueFor));
-      this.outbox.add({ frame, bytes, expires, firstSent: 0, sent: false, settle });
+      this.outbox.add({ frame, bytes, expires, tried: false, sent: false, settle });
     });
     acked.catch(() => {});
     this.flush();
@@ -91,7 +94,8 @@ export class Publisher {
 
   clear(error: HubError): number {
     const count = this.outbox.clear(error);
-    this.env.clearTimer(this.timer);
+    this.timer.stop();
+    this.pause.stop();
     this.changed();
     return count;
   }
@@ -99,26 +103,25 @@ export class Publisher {
   /** The connection ended: all goes again on the next one. */
   lost(): void {
     this.outbox.unsend();
-    this.pausedUntil = 0;
+    this.pause.stop();
   }
 
   flush(): void {
     const now = this.env.now();
     this.outbox.expire(now);
-    if (this.writable() && now >= this.pausedUntil)
+    if (this.writable() && !this.pause.running)
       for (let entry = this.outbox.next(now); entry; entry = this.outbox.next(now)) this.send(entry);
-    this.watch(now);
+    this.timer.start(this.outbox.nextExpiry() - now, () => this.flush());
   }
 
   saved(): NonNullable<Saved["outbox"]> {
-    return this.outbox.entries.map(({ frame, expires, firstSent }) => ({ frame: { ...asJson(frame) }, expires, firstSent }));
+    return this.outbox.entries.map(({ frame, expires, tried }) => ({ frame: { ...asJson(frame) }, expires, tried }));
   }
 
   restore(saved: NonNullable<Saved["outbox"]>): void {
-    for (const { frame, expires, firstSent } of saved) {
+    for (const { frame, expires, tried } of saved) {
       const pub = (typeof frame.b === "string" ? { ...frame, b: fromBase64(frame.b) } : frame) as unknown as Entry["frame"];
-      const bytes = sizeOf(pub);
-      if (bytes <= OUTBOX_BYTES_MAX) this.outbox.add({ frame: pub, bytes, expires, firstSent, sent: false, settle: null });
+      this.outbox.add({ frame: pub, bytes: sizeOf(pub), expires, tried, sent: false, settle: null });
     }
   }
 
@@ -128,46 +131,33 @@ export class Publisher {
       this.outbox.settle(entry, result);
       this.changed();
     };
-    this.requests.once(
-      entry.frame,
-      ({ e, o, dup }) => done({ epoch: e ?? "", offset: o ?? 0, duplicate: dup === true }),
-      (error) => (error.retryable ? this.pause(entry, error) : done(error)),
-    );
-  }
-
-  private pause(entry: Entry, error: HubError): void {
-    entry.sent = false;
-    if (this.pausedUntil <= this.env.now()) this.pausedUntil = this.env.now() + backoff(this.failures++, this.env.random(), error.retry);
-    this.watch(this.env.now());
-  }
-
-  private watch(now: number): void {
-    this.env.clearTimer(this.timer);
-    const next = Math.min(this.outbox.nextExpiry(), this.pausedUntil > now ? this.pausedUntil : Infinity);
-    if (next < Infinity) this.timer = this.env.setTimer(() => this.flush(), Math.max(0, next - now));
+    const failed = (error: HubError): void => {
+      if (!error.retryable) return done(error);
+      entry.sent = false;
+      if (!this.pause.running) this.pause.start(backoff(this.failures++, this.env.random(), error.retry), () => this.flush());
+    };
+    try {
+      this.requests.once(entry.frame, ({ e, o, dup }) => done({ epoch: e ?? "", offset: o ?? 0, duplicate: dup === true }), failed);
+    } catch (error) {
+      done(new HubError(400, "bad_request", String(error)));
+    }
   }
 }
 
+/* What is said later about `data` by its owner does not change what was published. */
 function contents(ev: string | undefined, data: unknown, options: PublishOptions): Partial<Pub> {
   const { key, ttl, guard } = options;
   return {
-    ...(data instanceof Uint8Array ? { b: data } : !options.delete && { d: data ?? null }),
-    ...(ev !== undefined && { ev }),
-    ...(key !== undefined && { k: key }),
-    ...(options.delete && { del: true as const }),
-    ...(ttl !== undefined && { ttl: toMs(ttl) }),
-    ...(guard !== undefined && { if: guard === "absent" ? { o: 0 } : { e: guard.epoch, o: guard.offset } }),
+    ...(data instanceof Uint8Array ? { b: data.slice() } : !options.delete && { d: JSON.parse(JSON.stringify(data ?? null)) as unknown }),
+    ev,
+    k: key,
+    del: options.delete ? true : undefined,
+    ttl: ttl === undefined ? undefined : toMs(ttl),
+    if: guard && (guard === "absent" ? { o: 0 } : { e: guard.epoch, o: guard.offset }),
   };
 }
 
 const sizeOf = ({ b, d }: Pub): number => (b ? b.length : utf8Length(JSON.stringify(d ?? null)));
 
 /** Bytes of a text in UTF-8. */
-export function utf8Length(text: string): number {
-  let length = 0;
-  for (const letter of text) {
-    const code = letter.codePointAt(0) as number;
-    length += code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
-  }
-  return length;
-}
+export const utf8Length = (text: string): number => encodeURI(text.replace(/\p{Surrogate}/gu, "?")).replace(/%../g, "%").length;

@@ -6,8 +6,8 @@ import { HubError } from "../errors.js";
 import type { Environment } from "../environment.js";
 import type { Failure, Ok, Request } from "../protocol/frames.js";
 
-/** Reads waiting for an answer, all connections together. */
-const LASTING_MAX = 64;
+/** Past so many requests waiting, a read is refused: a full outbox and all subscriptions fit. */
+const PENDING_MAX = 1_024;
 const ANSWER_WITHIN_MS = 30_000;
 
 interface Pending {
@@ -32,10 +32,9 @@ export class Requests {
   /** Sent again on each connection until it is answered; fails with `timeout` or `busy`. */
   lasting(frame: Request): Promise<Ok> {
     return new Promise((done, failed) => {
-      if ([...this.pending.values()].filter((request) => request.lasting).length >= LASTING_MAX)
-        return failed(new HubError(7, "busy", "too many requests wait", 0));
       const request: Pending = { frame, lasting: true, timer: null, done, failed };
-      request.timer = this.env.setTimer(() => this.drop(request, new HubError(6, "timeout", "no answer", 0)), ANSWER_WITHIN_MS);
+      if (this.pending.size >= PENDING_MAX) return failed(new HubError(7, "busy", "", 0));
+      request.timer = this.env.setTimer(() => this.drop(request, new HubError(6, "timeout", "", 0)), ANSWER_WITHIN_MS);
       this.start(request);
     });
   }
@@ -67,8 +66,8 @@ export class Requests {
   private start(request: Pending): void {
     const i = ++this.last;
     request.frame = { ...request.frame, i };
-    this.pending.set(i, request);
     this.write(request.frame);
+    this.pending.set(i, request);
   }
 
   private drop(request: Pending, error: HubError): void {

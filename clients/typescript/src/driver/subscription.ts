@@ -2,45 +2,59 @@
  * One channel of the session: its log, its keyed state where somebody looks at it, and the consumers inside the
  * application. Decides what is asked of the node; Subscriptions owns them all. It never touches a socket.
  */
-import { KeyedState } from "../core/keyed.js";
-import { ChannelLog, type Effect } from "../core/log.js";
+import type { KeyedState } from "../core/keyed.js";
+import { ChannelLog, MISSING, type Effect, type Notice } from "../core/log.js";
+import type { Environment } from "../environment.js";
 import type { HubError } from "../errors.js";
-import type { Item, Msg, Ok, Push, State, Sub } from "../protocol/frames.js";
+import { Timer } from "./timer.js";
+import type { Msg, Outcome, Push, State, Sub } from "../protocol/frames.js";
 
 /** Something inside the application that reads a channel: handlers, a view, a member of its presence. */
 export interface Consumer {
+  /** It goes on where the page before a reload stopped. */
+  readonly plain?: boolean;
   /** How it wants delivery; absent: it does not care. */
   readonly mode?: "every" | "latest";
   readonly hz?: number;
-  readonly last?: number;
-  readonly state?: true;
+  readonly last?: number | undefined;
+  /** Makes what keeps the channel's keyed state, where this consumer looks at it and nobody did before. */
+  keep?(subscription: Subscription): Keeper;
   readonly me?: unknown;
   /** The highest offset it saw: what is at or below is not given to it. */
   seen: number;
   message?(msg: Msg, replayed: boolean, skipped: number): void;
-  effect?(effect: Exclude<Effect, { kind: "deliver" | "hole" }>): void;
+  effect?(effect: Notice): void;
   /** Keyed state, freshness or refusal changed. */
   changed?(): void;
   /** Released, and the linger is over. */
   detached?(): void;
 }
 
+/** What keeps the keyed state of a subscription (`KeptState`). */
+export interface Keeper {
+  readonly state: KeyedState;
+  /** A publication was delivered; true where it changed what is to be seen. */
+  apply(msg: Msg): boolean;
+  /** A delivery begins; `follows`: a snapshot comes with it. */
+  opened(outcome: Outcome, follows: boolean): void;
+  page(frame: State): void;
+  rewind(to: number): void;
+  /** The state has to be asked for. */
+  read(): void;
+  end(): void;
+}
+
 /** What a subscription needs of its surroundings. */
 export interface Surroundings {
-  brokerNow(): number;
+  readonly env: Environment;
   /** Sends a `sub` if one is due, soon. */
   due(subscription: Subscription): void;
-  /** Reads one page of keyed state. */
-  page(channel: string, from: number | undefined): Promise<Ok>;
   effect(subscription: Subscription, effect: Effect): void;
 }
 
-/* A snapshot read again because the log rewound meanwhile; more often than this, the next gap or resume heals it. */
-const SNAPSHOT_TRIES = 3;
-
 export class Subscription {
   readonly log = new ChannelLog();
-  keyed: KeyedState | null = null;
+  kept: Keeper | null = null;
   readonly consumers = new Set<Consumer>();
   refused: HubError | null = null;
   /** This session as a member of the channel's presence. */
@@ -50,31 +64,35 @@ export class Subscription {
   /** What the node was last asked for. */
   asked: Sub | null = null;
   /** A `sub` refused for the moment is asked again when this timer fires. */
-  retryTimer: unknown = null;
+  readonly retryTimer: Timer;
   failures = 0;
-  private fetching = 0;
+  /** The highest offset any consumer was given: below it, a channel that was moved back has nothing new to tell. */
+  private high = 0;
 
   constructor(
     readonly name: string,
     private readonly around: Surroundings,
-  ) {}
+  ) {
+    this.retryTimer = new Timer(around.env);
+  }
 
   /** The subscription as it should be: from the cursor where there is one. */
   want(): Sub {
     const all = [...this.consumers];
     const modes = all.filter(({ mode }) => mode);
     const latest = modes.length > 0 && modes.every(({ mode }) => mode === "latest");
-    const rates = modes.map(({ hz }) => hz ?? Infinity);
-    const me = this.self?.me;
+    const rate = Math.max(...modes.map(({ hz }) => hz ?? Infinity));
     const last = Math.max(0, ...all.map((consumer) => consumer.last ?? 0));
     const { cursor } = this.log;
     return {
       ch: this.name,
-      ...(cursor && { e: cursor.epoch, o: cursor.offset }),
-      ...(this.keyed ? { state: true as const } : last > 0 && { last }),
+      e: cursor?.epoch,
+      o: cursor?.offset,
+      state: this.kept ? true : undefined,
+      last: this.kept ? undefined : last || undefined,
       mode: latest ? "latest" : "every",
-      ...(latest && Math.max(...rates) < Infinity && { hz: Math.max(...rates) }),
-      ...(me !== undefined && { me }),
+      hz: latest && rate < Infinity ? rate : undefined,
+      me: this.self?.me,
     };
   }
 
@@ -89,19 +107,20 @@ export class Subscription {
   }
 
   attach(consumer: Consumer): void {
+    if (!this.consumers.has(consumer)) consumer.seen = this.log.cursor?.offset ?? 0;
     this.consumers.add(consumer);
-    if (consumer.state && !this.keyed) {
-      this.keyed = new KeyedState();
-      if (this.log.phase !== "closed" && this.log.phase !== "opening") this.snapshot();
+    if (consumer.keep && !this.kept) {
+      this.kept = consumer.keep(this);
+      if (this.log.open) this.kept.read();
     }
   }
 
   /** Nobody is left: what is known of the channel goes with the last reader. */
   closed(): void {
     this.log.closed();
-    this.keyed = null;
+    this.kept?.end();
+    this.kept = null;
     this.asked = null;
-    this.fetching++;
   }
 
   push(frame: Push): void {
@@ -110,7 +129,8 @@ export class Subscription {
       case "ok":
         return this.effect(this.log.ok(frame), before !== "opening");
       case "state":
-        return this.merge(frame);
+        this.kept?.page(frame);
+        return this.notify();
       case "live":
         return this.feed(() => this.log.live(frame));
       case "gap":
@@ -136,7 +156,7 @@ export class Subscription {
   private feed(read: () => Effect | null): void {
     const effect = read();
     this.effect(effect);
-    if (effect?.kind === "gap" && effect.again) this.effect(read());
+    if (effect?.kind === "gap" && effect.reason === MISSING) this.effect(read());
   }
 
   private effect(effect: Effect | null, unasked = false): void {
@@ -146,31 +166,29 @@ export class Subscription {
         this.asked = null;
         return this.around.due(this);
       case "deliver":
-        this.deliver(effect);
-        break;
-      case "opened":
+        return this.deliver(effect);
+      case "outcome":
         this.opened(effect.outcome, unasked);
         break;
       case "gap":
-        if (this.log.phase === "live" || !this.asked?.state) this.snapshot();
+        if (this.log.phase === "live" || !this.asked?.state) this.kept?.read();
+        for (const consumer of this.consumers) if (consumer.seen < effect.to) consumer.effect?.(effect);
+        if (effect.to <= this.high) return;
         break;
       case "rewind":
+        this.high = effect.to;
         for (const consumer of this.consumers) consumer.seen = Math.min(consumer.seen, effect.to);
-        if (effect.lost > 0 && this.keyed) {
-          this.keyed.rewind(effect.to);
-          this.snapshot();
-        }
+        if (effect.lost > 0) this.kept?.rewind(effect.to);
         break;
     }
-    if (effect.kind !== "deliver") {
-      for (const consumer of [...this.consumers]) consumer.effect?.(effect);
-      this.notify();
-    }
+    if (effect.kind !== "gap") for (const consumer of [...this.consumers]) consumer.effect?.(effect);
+    this.notify();
     this.around.effect(this, effect);
   }
 
-  private deliver({ msg, replayed, skipped }: Effect & { kind: "deliver" }): void {
-    const changed = this.keyed?.apply(msg, this.around.brokerNow());
+  private deliver(effect: Effect & { kind: "deliver" }): void {
+    const { msg, replayed, skipped } = effect;
+    const changed = this.kept?.apply(msg);
     for (const consumer of [...this.consumers]) {
       if (msg.o > consumer.seen) {
         consumer.seen = msg.o;
@@ -178,58 +196,18 @@ export class Subscription {
       }
       if (changed) consumer.changed?.();
     }
+    this.high = Math.max(this.high, msg.o);
+    this.around.effect(this, effect);
   }
 
-  private opened(outcome: string, unasked: boolean): void {
+  private opened(outcome: Outcome, unasked: boolean): void {
     this.failures = 0;
     if (outcome !== "full") {
-      this.fetching++;
-      this.keyed?.clear();
-      for (const consumer of this.consumers) consumer.seen = 0;
+      this.high = this.log.cursor?.offset ?? 0;
+      for (const consumer of this.consumers) consumer.seen = this.high;
     }
-    const follows = this.asked?.state && outcome !== "full" && !unasked;
-    if (this.keyed && !this.keyed.complete && !follows) this.snapshot();
+    this.kept?.opened(outcome, this.asked?.state === true && outcome !== "full" && !unasked);
     if (!this.asked || this.outdated) this.around.due(this);
-  }
-
-  private merge({ items, more }: State): void {
-    if (!this.keyed || this.log.phase === "closed") return;
-    this.take(items);
-    if (!more) this.keyed.finish();
-    this.notify();
-  }
-
-  private take(items: Item[]): void {
-    const now = this.around.brokerNow();
-    for (const item of items) this.keyed?.apply(item, now);
-  }
-
-  /* Reads the keyed state by request, beside the living log; a rewind or another reading ends it. */
-  private snapshot(): void {
-    if (!this.keyed) return;
-    this.keyed.complete = false;
-    void this.pages(++this.fetching, SNAPSHOT_TRIES);
-  }
-
-  private async pages(run: number, tries: number): Promise<void> {
-    let from: number | undefined;
-    for (;;) {
-      let page: Ok;
-      try {
-        page = await this.around.page(this.name, from);
-      } catch {
-        return;
-      }
-      if (run !== this.fetching || !this.keyed) return;
-      if (page.e !== this.log.cursor?.epoch && tries > 1) return this.pages(run, tries - 1);
-      const items = page.items ?? [];
-      this.take(items);
-      const last = items.at(-1)?.o ?? 0;
-      if (!page.more || last < (from ?? 1)) break;
-      from = last + 1;
-    }
-    this.keyed.finish();
-    this.notify();
   }
 }
 

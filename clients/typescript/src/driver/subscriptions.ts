@@ -6,7 +6,7 @@ import { backoff } from "../core/backoff.js";
 import type { Effect } from "../core/log.js";
 import type { Environment } from "../environment.js";
 import { HubError, type Position } from "../errors.js";
-import type { Failure, Ok, Positions, Push, Sub, Unsub } from "../protocol/frames.js";
+import type { Positions, Push, Sub } from "../protocol/frames.js";
 import type { Connection } from "./connection.js";
 import type { HubEvents } from "../engine.js";
 import type { Emitter } from "../observable.js";
@@ -18,9 +18,6 @@ import { Subscription, type Consumer, type Surroundings } from "./subscription.j
 export const LINGER_MS = 2_000;
 /** Channels the token may subscribe us to that nobody reads. */
 const GIVEN_MAX = 256;
-
-/** `stale`: what is shown may be old, since that instant (Unix ms, broker's clock). */
-export type Freshness = { readonly freshness: "live" | "catching-up" } | { readonly freshness: "stale"; readonly since: number };
 
 /** What the channels need of the engine around them. */
 export interface Around {
@@ -41,18 +38,10 @@ export class Subscriptions implements Surroundings {
   /** Since when no node vouches for any channel, ms of the broker's clock; 0: one does. */
   staleSince = 0;
 
-  private readonly env: Environment;
+  readonly env: Environment;
 
   constructor(private readonly around: Around, private readonly requests: Requests) {
     this.env = around.env;
-  }
-
-  brokerNow(): number {
-    return this.env.now() + this.around.link.clockOffset;
-  }
-
-  page(ch: string, from: number | undefined): Promise<Ok> {
-    return this.requests.lasting({ t: "state", ch, ...(from !== undefined && { from }) });
   }
 
   get(name: string): Subscription | undefined {
@@ -128,20 +117,19 @@ export class Subscriptions implements Surroundings {
     this.notify();
   }
 
+  /** A frame of a channel. One the token subscribed us to and nobody reads yet keeps its start for the first reader. */
   push(frame: Push & { ch: string }): void {
     const subscription = this.byName.get(frame.ch);
-    if (frame.t === "unsub") return this.withdrawn(frame, subscription);
+    if (frame.t === "unsub") return this.refused(subscription, new HubError(frame.code, frame.name, "", frame.code === 429 || frame.code >= 500 ? 0 : undefined));
     if (subscription && (subscription.consumers.size > 0 || !subscription.log.settled)) return subscription.push(frame);
-    if (frame.t === "ok" && frame.rec && frame.e !== undefined && !subscription?.log.cursor) this.given(frame);
+    if (frame.t === "ok" && !subscription && this.byName.size < GIVEN_MAX) this.add(frame.ch).log.begin(frame);
   }
 
   stale(channel: string | undefined, since: number): void {
     if (channel === undefined) this.staleSince = since;
-    for (const subscription of this.byName.values())
-      if (channel === undefined || channel === subscription.name) {
-        if (channel !== undefined) subscription.staleSince = since;
-        subscription.notify();
-      }
+    const subscription = this.byName.get(channel ?? "");
+    if (subscription) subscription.staleSince = since;
+    this.notify();
   }
 
   /** A token with other rights: what was refused is asked again. */
@@ -153,15 +141,8 @@ export class Subscriptions implements Surroundings {
     }
   }
 
-  /** How far what is shown of a channel can be trusted. */
-  freshness({ staleSince, refused, log }: Subscription): Freshness {
-    const since = this.staleSince || staleSince;
-    if (since || refused) return { freshness: "stale", since: since || this.brokerNow() };
-    return { freshness: log.phase === "live" ? "live" : "catching-up" };
-  }
-
   effect(subscription: Subscription, effect: Effect): void {
-    if (effect.kind === "deliver" || effect.kind === "gap" || effect.kind === "rewind") this.moved.add(subscription);
+    if (effect.kind !== "outcome" && effect.kind !== "recovered") this.moved.add(subscription);
     this.around.effect(subscription, effect);
   }
 
@@ -172,17 +153,13 @@ export class Subscriptions implements Surroundings {
     return Object.keys(positions).length ? positions : undefined;
   }
 
-  get moving(): boolean {
-    return this.moved.size > 0;
-  }
-
   positions(): Positions {
     return { ...this.restored, ...collect([...this.byName.values()]) };
   }
 
   end(): void {
     for (const timer of this.leaving.values()) this.env.clearTimer(timer);
-    for (const subscription of this.byName.values()) this.env.clearTimer(subscription.retryTimer);
+    for (const { retryTimer } of this.byName.values()) retryTimer.stop();
   }
 
   /* A cursor of the page before serves plain handlers; who wants a beginning of its own gets that. */
@@ -190,8 +167,8 @@ export class Subscriptions implements Surroundings {
     const { name, log, consumers } = subscription;
     const cursor = this.restored[name];
     delete this.restored[name];
-    if (cursor && !log.cursor && [...consumers].every(({ mode, last }) => mode === "every" && !last))
-      log.cursor = { epoch: cursor[0], offset: cursor[1] };
+    const all = [...consumers];
+    if (cursor && all.some(({ plain }) => plain) && !all.some(({ last }) => last)) log.cursor ??= { epoch: cursor[0], offset: cursor[1] };
     return subscription.want();
   }
 
@@ -201,18 +178,11 @@ export class Subscriptions implements Surroundings {
     return subscription;
   }
 
-  /* The token subscribed us to a channel nobody here reads yet: its start is kept for the first reader. */
-  private given({ ch, e, o }: Ok): void {
-    if (this.byName.size >= GIVEN_MAX) return;
-    const subscription = this.byName.get(ch as string) ?? this.add(ch as string);
-    subscription.log.cursor = { epoch: e as string, offset: o ?? 0 };
-  }
-
   private leave(subscription: Subscription): void {
     const held = subscription.asked !== null;
     subscription.closed();
     this.moved.delete(subscription);
-    this.env.clearTimer(subscription.retryTimer);
+    subscription.retryTimer.stop();
     const { name } = subscription;
     const gone = (): void => {
       if (subscription.consumers.size === 0) this.byName.delete(name);
@@ -235,22 +205,15 @@ export class Subscriptions implements Surroundings {
     }
   }
 
-  private withdrawn({ ch, code, name }: Unsub | Failure & { ch: string }, subscription: Subscription | undefined): void {
-    const temporary = code === 429 || code >= 500;
-    if (subscription) this.refused(subscription, new HubError(code, name, undefined, temporary ? 0 : undefined));
-    else this.around.events.emit("refused", { channel: ch, error: new HubError(code, name) });
-  }
-
-  private refused(subscription: Subscription, error: HubError): void {
-    if (!subscription.log.refused()) return;
+  private refused(subscription: Subscription | undefined, error: HubError): void {
+    if (!subscription?.log.refused()) return;
     subscription.asked = null;
     if (error.retryable) {
       const wait = backoff(subscription.failures++, this.env.random(), error.retry);
-      this.env.clearTimer(subscription.retryTimer);
-      subscription.retryTimer = this.env.setTimer(() => this.due(subscription), wait);
+      subscription.retryTimer.start(wait, () => this.due(subscription));
     } else {
       subscription.refused = error;
-      this.around.events.emit("refused", { channel: subscription.name, error: error });
+      this.around.events.emit("refused", { channel: subscription.name, error });
     }
     subscription.notify();
   }

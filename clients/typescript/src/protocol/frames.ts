@@ -5,6 +5,8 @@
 
 export type Mode = "every" | "latest";
 export type Outcome = "full" | "reset" | "fresh";
+/* A key that holds `undefined` is absent: both codecs leave it out. */
+
 /** Data of a publication: JSON in `d`, or bytes in `b`. */
 export interface Body {
   d?: unknown;
@@ -14,12 +16,12 @@ export interface Body {
 /** One wanted subscription: the keys of `sub`, and an entry of `hello.subs`. */
 export interface Sub {
   ch: string;
-  e?: string;
-  o?: number;
-  state?: true;
-  last?: number;
-  mode?: Mode;
-  hz?: number;
+  e?: string | undefined;
+  o?: number | undefined;
+  state?: true | undefined;
+  last?: number | undefined;
+  mode?: Mode | undefined;
+  hz?: number | undefined;
   me?: unknown;
 }
 
@@ -28,33 +30,33 @@ export type Positions = Record<string, [string, number]>;
 
 export interface Hello {
   t: "hello";
-  token?: string;
-  session?: { id: string; key: string; attempt: number };
+  token?: string | undefined;
+  session?: { id: string; key: string; attempt: number } | undefined;
   subs: Sub[];
   sdk: string;
-  hb?: number;
+  hb?: number | undefined;
 }
 export interface Pub extends Body {
   t: "pub";
   i?: number;
   ch: string;
-  k?: string;
-  ev?: string;
+  k?: string | undefined;
+  ev?: string | undefined;
   id?: string;
-  del?: true;
-  ttl?: number;
-  if?: { e?: string; o: number };
+  del?: true | undefined;
+  ttl?: number | undefined;
+  if?: { e?: string; o: number } | undefined;
 }
 export type Request =
   | ({ t: "sub"; i?: number } & Sub)
   | { t: "unsub"; i?: number; ch: string }
   | Pub
-  | { t: "history"; i?: number; ch: string; e?: string; before?: number; after?: number; n: number }
-  | { t: "state"; i?: number; ch: string; from?: number }
+  | { t: "history"; i?: number; ch: string; e?: string | undefined; before?: number; after?: number; n: number }
+  | { t: "state"; i?: number; ch: string; from?: number | undefined }
   | { t: "auth"; i?: number; token: string }
   /* No such command exists: the node answers 404, and any answer proves the connection. */
   | { t: "ping"; i?: number };
-export type Command = Hello | Request | { t: "ack"; c: Positions } | { t: "pong"; c?: Positions } | { t: "leave" };
+export type Command = Hello | Request | { t: "ack"; c: Positions } | { t: "pong"; c?: Positions | undefined } | { t: "leave" };
 
 export interface Item extends Body {
   o: number;

@@ -247,7 +247,7 @@ impl Connection {
                     let wait_ms = sub.wishes.hz.map_or(0, |hz| 1000 / u64::from(hz.max(1)));
                     sub.due_ms = now_ms + wait_ms;
                 }
-                sub.advance(step.progress);
+                sub.move_to(step.progress);
             }
         }
     }
@@ -304,7 +304,8 @@ impl Connection {
         });
     }
 
-    /// Writes whenever the socket takes bytes, until it takes them all at once.
+    /// Writes whenever the socket takes bytes, until it takes them all at once. Once the
+    /// connection closes, what is left of it is for the reading task to send.
     async fn drain(self: &Arc<Self>) {
         loop {
             let stalled_ms =

@@ -8,14 +8,14 @@ use tidewire_protocol::{
     frame::Recovery,
 };
 
-use super::connection::{Connection, Out};
+use super::connection::Connection;
 use crate::{
     auth::Right,
     broker::Head,
     channel::{Channel, ChannelOptions, Joined, Reader, View},
     config::{Namespace, Presence},
     random,
-    session::{Member, Start, StartRequest, Wishes, plan},
+    session::{Member, Session, Start, StartRequest, Wishes, plan},
     telemetry::labels::Rejection,
 };
 
@@ -25,6 +25,15 @@ pub struct Wanted {
     pub sub: Sub,
     pub member: Option<Box<Member>>,
 }
+
+/// Why something is refused: the code and a sentence for people.
+type Refusal = (ErrorCode, &'static str);
+
+const NO_BROKER: Refusal = (ErrorCode::Unavailable, "the broker does not answer");
+const FULL: Refusal = (
+    ErrorCode::TooLarge,
+    "the session holds as many subscriptions as it may",
+);
 
 /// Tries of joining a channel that the feed lets go of at the same moment.
 const JOINS_MAX: usize = 3;
@@ -43,7 +52,7 @@ pub async fn subscribe(connection: &Arc<Connection>, wanted: Vec<Wanted>) {
                 ));
                 accepted.push(wanted);
             }
-            Err((code, text)) => refuse(connection, &wanted.sub, code, text),
+            Err(refusal) => refuse(connection, &wanted, refusal).await,
         }
     }
     if accepted.is_empty() {
@@ -71,12 +80,7 @@ pub async fn subscribe(connection: &Arc<Connection>, wanted: Vec<Wanted>) {
             Ok(channel) if head.is_some() || !needs_head(&wanted.sub) => {
                 begin(connection, wanted, channel, head, option.1).await
             }
-            Ok(_) | Err(_) => refuse(
-                connection,
-                &wanted.sub,
-                ErrorCode::Unavailable,
-                "the broker does not answer",
-            ),
+            Ok(_) | Err(_) => refuse(connection, &wanted, NO_BROKER).await,
         }
     }
 }
@@ -95,10 +99,7 @@ fn options_of(connection: &Connection, namespace: &Namespace) -> ChannelOptions 
 }
 
 /// Whether the session may have this subscription.
-fn permit<'a>(
-    connection: &'a Connection,
-    sub: &Sub,
-) -> Result<&'a Namespace, (ErrorCode, &'static str)> {
+fn permit<'a>(connection: &'a Connection, sub: &Sub) -> Result<&'a Namespace, Refusal> {
     let namespace = connection.permit(&sub.channel, Right::Sub)?;
     if sub.mode == Mode::Latest && !namespace.state {
         return Err((
@@ -115,12 +116,11 @@ fn permit<'a>(
     Ok(namespace)
 }
 
-fn refuse(connection: &Arc<Connection>, sub: &Sub, code: ErrorCode, text: &str) {
-    connection
-        .gateway
-        .metrics
-        .rejected
-        .count(Rejection::of(code));
+/// Answers that a subscription was refused. A membership it resumed ends with it.
+async fn refuse(connection: &Arc<Connection>, wanted: &Wanted, (code, text): Refusal) {
+    let Wanted { sub, member } = wanted;
+    let gateway = &connection.gateway;
+    gateway.metrics.rejected.count(Rejection::of(code));
     let frame = match sub.i {
         Some(_) => connection.error(sub.i, code, text),
         None => Frame::Unsubscribed {
@@ -129,52 +129,41 @@ fn refuse(connection: &Arc<Connection>, sub: &Sub, code: ErrorCode, text: &str) 
         },
     };
     connection.send(&[frame]);
+    if let Some(member) = member {
+        gateway.presence.leave(&sub.channel, member).await;
+    }
 }
 
 /// Puts one subscription into the session and answers it.
 async fn begin(
     connection: &Arc<Connection>,
     wanted: Wanted,
-    channel: Arc<Channel>,
+    mut channel: Arc<Channel>,
     head: Option<Head>,
     options: ChannelOptions,
 ) {
-    let Wanted { sub, member } = wanted;
-    let held = member.is_some();
-    let identity =
-        connection.with_session(|session| (session.identity.user.clone(), session.fence.nonce));
-    let Some((user, owner)) = identity else {
+    let sub = &wanted.sub;
+    let Some((owner, held, member)) =
+        connection.with_session(|session| membership(session, &wanted))
+    else {
         return;
     };
-    let member = sub.me.clone().map(|me| match member {
-        Some(held) => Box::new(Member { key: held.key, me }),
-        None => Box::new(Member {
-            key: member_key(user.as_ref()),
-            me,
-        }),
-    });
-    let mut channel = channel;
     for _ in 0..JOINS_MAX {
-        match place(connection, &sub, &channel, head.as_ref(), member.clone()) {
-            Placed::Done { left } => {
+        match place(connection, sub, &channel, head.as_ref(), member.clone()) {
+            Placed::Done => {
                 let presence = &connection.gateway.presence;
-                if let Some(left) = left {
-                    presence.leave(channel.name(), &left).await;
-                }
-                if let Some(member) = member {
-                    presence.enter(owner, channel.name(), &member, held).await;
+                match (&held, &member) {
+                    (_, Some(member)) => {
+                        let stands = held.as_ref() == Some(member);
+                        presence.enter(owner, &sub.channel, member, stands).await;
+                    }
+                    (Some(held), None) => presence.leave(&sub.channel, held).await,
+                    (None, None) => {}
                 }
                 return;
             }
-            Placed::Full => {
-                refuse(
-                    connection,
-                    &sub,
-                    ErrorCode::TooLarge,
-                    "the session holds as many subscriptions as it may",
-                );
-                return;
-            }
+            Placed::Ended => return,
+            Placed::Full => return refuse(connection, &wanted, FULL).await,
             Placed::Closed => {
                 let attached = connection
                     .gateway
@@ -189,19 +178,34 @@ async fn begin(
             }
         }
     }
-    refuse(
-        connection,
-        &sub,
-        ErrorCode::Unavailable,
-        "the broker does not answer",
-    );
+    refuse(connection, &wanted, NO_BROKER).await;
+}
+
+/// The claim a membership belongs to, the one the subscription has, and the one it is to have:
+/// under the same key, so that a member who says something else of itself stays the same one.
+fn membership(
+    session: &Session,
+    wanted: &Wanted,
+) -> (u64, Option<Box<Member>>, Option<Box<Member>>) {
+    let present = || {
+        let slot = session.slot_of(&wanted.sub.channel)?;
+        session.sub(slot)?.wishes.member.clone()
+    };
+    let held = wanted.member.clone().or_else(present);
+    let member = wanted.sub.me.clone().map(|me| {
+        let key = match &held {
+            Some(held) => held.key.clone(),
+            None => member_key(session.identity.user.as_ref()),
+        };
+        Box::new(Member { key, me })
+    });
+    (session.fence.nonce, held, member)
 }
 
 enum Placed {
-    /// It is in the session; the membership it had before, if that changed.
-    Done {
-        left: Option<Box<Member>>,
-    },
+    Done,
+    /// The session ended meanwhile.
+    Ended,
     Full,
     /// The feed let go of the channel meanwhile.
     Closed,
@@ -217,83 +221,52 @@ fn place(
     let mut out = connection.lock();
     let limit = connection.gateway.config.limits.subscriptions.get();
     let Some(session) = &mut out.session else {
-        return Placed::Done { left: None };
+        return Placed::Ended;
     };
     let held = session.slot_of(channel.name());
-    let wishes = Wishes {
-        mode: sub.mode,
-        fallback: sub.fallback,
-        hz: sub.hz,
-        member,
-    };
-    let has_start = sub.position.is_some() || sub.fallback != Fallback::Now;
-    if let Some(slot) = held
-        && !has_start
-        && session
-            .sub(slot)
-            .is_some_and(|sub| sub.wishes.mode == wishes.mode)
-    {
-        return change(connection, &mut out, sub, slot, wishes);
-    }
     if held.is_none() && session.len() >= usize::try_from(limit).unwrap_or(usize::MAX) {
         return Placed::Full;
     }
     let Some(slot) = held.or_else(|| session.free_slot()) else {
         return Placed::Full;
     };
+    let wishes = Wishes {
+        mode: sub.mode,
+        fallback: sub.fallback,
+        hz: sub.hz,
+        member,
+    };
     let view = View {
         encoding: connection.encoding,
         mode: sub.mode,
     };
     let reader: Arc<dyn Reader> = Arc::clone(connection) as Arc<dyn Reader>;
-    let Some(Joined {
-        key,
-        life,
-        position,
-    }) = channel.join(reader, slot, view)
-    else {
+    let Some(joined) = channel.join(reader, slot, view) else {
         return Placed::Closed;
     };
-    let (mut left, mut floor) = (None, None);
-    let mut start = match head {
-        Some(head) => plan(&request(sub), life, &position, head),
-        None => plan(
-            &request(sub),
-            life,
-            &position,
-            &Head {
-                position: position.clone(),
-                first: position.offset + 1,
-                state_floor: 0,
-            },
-        ),
-    };
-    if let Some(old) = session.remove(slot) {
+    if let Some(old) = session.sub(slot) {
         leave_channel(connection, &old.channel, old.reader, old.wishes.mode);
-        if !has_start {
-            // Another mode without a start: the cursor stays where it is.
-            start = Start {
-                recovery: Recovery::Full,
-                position: start.position,
-                progress: old.progress,
-            };
-            start.position.offset = old.progress.cursor;
-            floor = Some(old.floor);
+    }
+    let has_start = sub.position.is_some() || sub.fallback != Fallback::Now;
+    let (position, recovery) = match session.sub(slot) {
+        Some(old) if !has_start => {
+            let mut position = joined.position;
+            position.offset = old.progress.cursor;
+            session.change(slot, wishes, joined.key);
+            (position, Recovery::Full)
         }
-        left = old
-            .wishes
-            .member
-            .filter(|old| wishes.member.as_ref().is_none_or(|new| new.key != old.key));
-    }
-    session.insert(slot, Arc::clone(channel), key, wishes, &start);
-    if let (Some(sub), Some(floor)) = (session.sub_mut(slot), floor) {
-        sub.floor = floor;
-    }
+        Some(_) | None => {
+            let start = start(sub, &joined, head);
+            session.remove(slot);
+            session.insert(slot, Arc::clone(channel), joined.key, wishes, &start);
+            (start.position, start.recovery)
+        }
+    };
     let frame = Frame::Subscribed {
         i: sub.i,
         channel: channel.name().clone(),
-        position: start.position,
-        recovery: start.recovery,
+        position,
+        recovery,
     };
     out.push(connection.encoding, &frame);
     connection
@@ -303,61 +276,23 @@ fn place(
         .increment(if held.is_some() { 0.0 } else { 1.0 });
     connection.mark_ready(slot);
     connection.pull_under(&mut out);
-    Placed::Done { left }
+    Placed::Done
 }
 
-/// Replaces the wishes of a subscription that stays where it is.
-fn change(
-    connection: &Arc<Connection>,
-    out: &mut Out,
-    sub: &Sub,
-    slot: u8,
-    wishes: Wishes,
-) -> Placed {
-    let Some(session) = &mut out.session else {
-        return Placed::Done { left: None };
-    };
-    session.changed();
-    let Some(held) = session.sub_mut(slot) else {
-        return Placed::Done { left: None };
-    };
-    let mut position = held.channel.position().1;
-    position.offset = held.progress.cursor;
-    let fallback = held.wishes.fallback;
-    let old = std::mem::replace(&mut held.wishes, Wishes { fallback, ..wishes });
-    let left = old.member.filter(|old| {
-        held.wishes
-            .member
-            .as_ref()
-            .is_none_or(|new| new.key != old.key)
-    });
-    let frames = [
-        Frame::Subscribed {
-            i: sub.i,
-            channel: sub.channel.clone(),
-            position: position.clone(),
-            recovery: Recovery::Full,
-        },
-        Frame::Live {
-            channel: sub.channel.clone(),
-            offset: position.offset,
-            replayed: 0,
-        },
-    ];
-    for frame in &frames {
-        out.push(connection.encoding, frame);
-    }
-    connection.mark_ready(slot);
-    connection.pull_under(out);
-    Placed::Done { left }
-}
-
-fn request(sub: &Sub) -> StartRequest {
-    StartRequest {
+/// Where a new or moved subscription starts.
+fn start(sub: &Sub, joined: &Joined, head: Option<&Head>) -> Start {
+    let request = StartRequest {
         position: sub.position.clone(),
         fallback: sub.fallback,
         mode: sub.mode,
-    }
+    };
+    let at_head = || Head {
+        position: joined.position.clone(),
+        first: joined.position.offset + 1,
+        state_floor: 0,
+    };
+    let head = head.cloned().unwrap_or_else(at_head);
+    plan(&request, joined.life, &joined.position, &head)
 }
 
 /// A member's key: the user and a number that tells its sessions apart, never the session's id.
@@ -407,10 +342,7 @@ pub async fn unsubscribe(connection: &Arc<Connection>, channel: &ChannelName) ->
 }
 
 /// Takes every subscription of an ended session off its channel; answers the memberships.
-pub fn detach(
-    connection: &Connection,
-    session: &mut crate::session::Session,
-) -> Vec<(ChannelName, Box<Member>)> {
+pub fn detach(connection: &Connection, session: &mut Session) -> Vec<(ChannelName, Box<Member>)> {
     let mut members = Vec::new();
     for sub in session.remove_all() {
         leave_channel(connection, &sub.channel, sub.reader, sub.wishes.mode);

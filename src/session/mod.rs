@@ -95,6 +95,16 @@ pub struct Sub {
     pub armed: bool,
 }
 
+impl Sub {
+    /// Moves the cursor. In another life of the log nothing was acknowledged yet.
+    pub const fn move_to(&mut self, progress: Progress) {
+        if progress.life != self.progress.life {
+            self.floor = progress.cursor;
+        }
+        self.progress = progress;
+    }
+}
+
 /// One client's session on its living connection.
 #[derive(Debug)]
 pub struct Session {
@@ -115,16 +125,6 @@ pub enum Unwritten {
     Floors,
     /// Subscriptions: written within a second.
     Subscriptions,
-}
-
-impl Sub {
-    /// Moves on. In another life nothing is acknowledged: the floor begins with the cursor.
-    pub const fn advance(&mut self, progress: Progress) {
-        if progress.life != self.progress.life {
-            self.floor = progress.cursor;
-        }
-        self.progress = progress;
-    }
 }
 
 impl Session {
@@ -216,9 +216,22 @@ impl Session {
         self.unwritten = Unwritten::Subscriptions;
     }
 
-    /// Notes that wishes changed in place.
-    pub const fn changed(&mut self) {
+    /// Replaces the wishes of a subscription that stays where it is, cursor, floor and fallback
+    /// with it; `live` is owed again. `reader` is its new place among the channel's readers.
+    pub fn change(&mut self, slot: u8, wishes: Wishes, reader: ReaderKey) {
+        let number = self.number();
         self.unwritten = Unwritten::Subscriptions;
+        let Some(sub) = self.sub_mut(slot) else {
+            return;
+        };
+        if sub.progress.phase == Phase::Live {
+            sub.progress.phase = Phase::Replay;
+            sub.progress.replayed = 0;
+        }
+        let fallback = sub.wishes.fallback;
+        sub.wishes = Wishes { fallback, ..wishes };
+        (sub.number, sub.reader) = (number, reader);
+        (sub.due_ms, sub.armed) = (0, false);
     }
 
     /// Ends a subscription and gives it back to be taken off its channel.

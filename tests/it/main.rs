@@ -3,5 +3,18 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
+mod bad_input;
 mod delivery;
+mod floods;
+mod hello;
+mod modes;
+mod pages;
+mod presence;
+mod publish;
+mod raw;
+mod resume;
+mod scripts;
+mod subscribe;
 mod support;
+mod tokens;
+mod wire;

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     net::SocketAddr,
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -14,11 +15,19 @@ use tidewire::{
     config::{self, Sources},
     node::Node,
 };
-use tokio::net::TcpStream;
+use tidewire_protocol::ChannelName;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
-    tungstenite::{Message, client::IntoClientRequest, protocol::WebSocketConfig},
+    tungstenite::{
+        Message,
+        client::IntoClientRequest,
+        http::{HeaderMap, HeaderName},
+        protocol::WebSocketConfig,
+    },
 };
+
+use crate::wire;
 
 /// The one time limit of every expectation.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -49,6 +58,15 @@ history_size = 200
 history_ttl = "1h"
 presence = "members"
 allow = ["sub"]
+[namespaces.tiny]
+max_rate = "100000/s"
+history_size = 4
+history_ttl = "1h"
+state = true
+[namespaces.bare]
+max_rate = "100000/s"
+history_size = 0
+state = true
 [limits]
 connections_per_ip = 100000
 commands = "100000/s"
@@ -60,6 +78,7 @@ pub struct TestNode {
     node: Option<Node>,
     pub dir: TempDir,
     config: String,
+    auth: String,
 }
 
 impl TestNode {
@@ -68,10 +87,16 @@ impl TestNode {
     }
 
     pub async fn with(text: &str) -> Self {
+        Self::with_auth(text, "").await
+    }
+
+    /// With more settings of `[auth]`.
+    pub async fn with_auth(text: &str, auth: &str) -> Self {
         let mut node = Self {
             node: None,
             dir: tempfile::tempdir().unwrap(),
             config: text.to_owned(),
+            auth: auth.to_owned(),
         };
         node.boot().await;
         node
@@ -82,7 +107,8 @@ impl TestNode {
         let data = self.dir.path().join("data");
         let head = format!("listen = \"127.0.0.1:0\"\ndata_dir = {data:?}\n");
         let auth = format!(
-            "[auth]\nhmac_secret = {SECRET:?}\n[[api_keys]]\nkey = {API_KEY:?}\nscopes = [\"publish\", \"read\", \"manage\"]\n"
+            "[auth]\nhmac_secret = {SECRET:?}\n{}\n[[api_keys]]\nkey = {API_KEY:?}\nscopes = [\"publish\", \"read\", \"manage\"]\n",
+            self.auth
         );
         std::fs::write(&file, format!("{head}{auth}{}", self.config)).unwrap();
         let loaded = config::load(Sources {
@@ -100,6 +126,13 @@ impl TestNode {
     pub async fn restart(&mut self) {
         self.node.take().unwrap().stop().await;
         self.boot().await;
+    }
+
+    /// Deletes a channel: its log begins another epoch.
+    pub async fn delete(&self, channel: &str) {
+        let channel = ChannelName::new(channel).unwrap();
+        let gateway = self.node.as_ref().unwrap().gateway();
+        gateway.feed.broker().delete(&channel).await.unwrap();
     }
 
     pub async fn client(&self, user: &str) -> Client {
@@ -132,9 +165,15 @@ pub fn token_with(claims: Value) -> String {
     .unwrap()
 }
 
-/// A client that speaks JSON.
+pub const JSON: &str = "tidewire.v1.json";
+pub const MSGPACK: &str = "tidewire.v1.msgpack";
+/// Both encodings, for tests that hold in each.
+pub const ENCODINGS: [&str; 2] = [JSON, MSGPACK];
+
+/// A client in one of the encodings; its frames are JSON values in both.
 pub struct Client {
     pub socket: WebSocketStream<TcpStream>,
+    packs: bool,
     frames: VecDeque<Value>,
     pub welcome: Value,
     next: u64,
@@ -142,44 +181,78 @@ pub struct Client {
 
 impl Client {
     pub async fn connect(address: SocketAddr) -> Self {
-        Self::connect_as(address, "tidewire.v1.json").await
+        Self::connect_as(address, JSON).await
     }
 
     pub async fn connect_as(address: SocketAddr, protocol: &str) -> Self {
+        let headers = [("sec-websocket-protocol", protocol)];
+        let (client, _) = Self::connect_with(address, &headers).await;
+        client
+    }
+
+    /// Connects with these headers; answers those of the node as well.
+    pub async fn connect_with(address: SocketAddr, headers: &[(&str, &str)]) -> (Self, HeaderMap) {
+        Self::open(address, headers, false).await
+    }
+
+    /// Connects with so small a buffer that the node soon feels that nobody reads.
+    pub async fn connect_slow(address: SocketAddr, protocol: &str) -> Self {
+        let headers = [("sec-websocket-protocol", protocol)];
+        Self::open(address, &headers, true).await.0
+    }
+
+    async fn open(address: SocketAddr, headers: &[(&str, &str)], slow: bool) -> (Self, HeaderMap) {
         let mut request = format!("ws://{address}/v1/connect")
             .into_client_request()
             .unwrap();
-        request
-            .headers_mut()
-            .insert("sec-websocket-protocol", protocol.parse().unwrap());
-        let stream = TcpStream::connect(address).await.unwrap();
+        for (name, value) in headers {
+            let name: HeaderName = name.parse().unwrap();
+            request.headers_mut().insert(name, value.parse().unwrap());
+        }
+        let socket = TcpSocket::new_v4().unwrap();
+        if slow {
+            socket.set_recv_buffer_size(8192).unwrap();
+        }
+        let stream = socket.connect(address).await.unwrap();
         let config = WebSocketConfig::default()
             .read_buffer_size(8192)
             .write_buffer_size(0);
-        let (socket, _) = client_async_with_config(request, stream, Some(config))
+        let (socket, response) = client_async_with_config(request, stream, Some(config))
             .await
             .unwrap();
-        Self {
+        let client = Self {
             socket,
+            packs: headers.iter().any(|(_, value)| *value == MSGPACK),
             frames: VecDeque::new(),
             welcome: Value::Null,
             next: 0,
-        }
+        };
+        (client, response.headers().clone())
     }
 
     pub async fn hello(&mut self, user: &str, more: Value) -> Value {
-        let mut hello = json!({"t": "hello", "token": token(user)});
-        hello
-            .as_object_mut()
-            .unwrap()
-            .extend(more.as_object().unwrap().clone());
-        self.send(hello).await;
+        self.send(with(json!({"t": "hello", "token": token(user)}), &more))
+            .await;
         self.welcome = self.expect("welcome").await;
         self.welcome.clone()
     }
 
     pub async fn send(&mut self, frame: Value) {
-        self.send_text(&frame.to_string()).await;
+        self.send_all(&[frame]).await;
+    }
+
+    /// Sends frames in one message.
+    pub async fn send_all(&mut self, frames: &[Value]) {
+        if self.packs {
+            self.send_bytes(wire::pack(frames)).await;
+        } else {
+            let frames: Vec<String> = frames.iter().map(Value::to_string).collect();
+            self.send_text(&frames.join("\n")).await;
+        }
+    }
+
+    pub async fn send_bytes(&mut self, bytes: Vec<u8>) {
+        self.socket.send(Message::binary(bytes)).await.unwrap();
     }
 
     pub async fn send_text(&mut self, text: &str) {
@@ -199,14 +272,40 @@ impl Client {
     }
 
     pub async fn sub(&mut self, channel: &str, more: Value) -> Value {
-        let mut frame = json!({"t": "sub", "ch": channel});
-        frame
-            .as_object_mut()
-            .unwrap()
-            .extend(more.as_object().unwrap().clone());
-        let ok = self.ask(frame).await;
+        let ok = self
+            .ask(with(json!({"t": "sub", "ch": channel}), &more))
+            .await;
         assert_eq!(ok["t"], "ok", "{ok}");
         ok
+    }
+
+    /// Publishes with more keys than data; answers whatever the node does.
+    pub async fn publish_with(&mut self, channel: &str, more: Value) -> Value {
+        self.ask(with(json!({"t": "pub", "ch": channel}), &more))
+            .await
+    }
+
+    /// The name of the error the frame is answered with.
+    pub async fn refused(&mut self, frame: Value) -> (u64, String) {
+        let error = self.ask(frame).await;
+        assert_eq!(error["t"], "error", "{error}");
+        let name = error["name"].as_str().unwrap();
+        (error["code"].as_u64().unwrap(), name.to_owned())
+    }
+
+    /// Everything until the answer of a request sent now: what the node had to say by then.
+    pub async fn drained(&mut self) -> Vec<Value> {
+        self.next += 1;
+        let number = self.next;
+        self.send(json!({"t": "no such type", "i": number})).await;
+        let mut frames = Vec::new();
+        loop {
+            let frame = self.frame().await;
+            if frame["i"] == number {
+                return frames;
+            }
+            frames.push(frame);
+        }
     }
 
     pub async fn publish(&mut self, channel: &str, data: Value) -> Value {
@@ -231,16 +330,13 @@ impl Client {
                 .await
                 .expect("a frame in time");
             match message.expect("the connection is open").unwrap() {
-                Message::Text(text) => {
-                    let mut frames = text
-                        .split('\n')
-                        .map(|frame| serde_json::from_str(frame).unwrap());
-                    let first = frames.next().unwrap();
-                    self.frames.extend(frames);
-                    return first;
-                }
-                Message::Close(close) => panic!("closed: {close:?}"),
+                Message::Text(text) => self.frames.extend(wire::parse(&text)),
+                Message::Binary(bytes) => self.frames.extend(wire::unpack(&bytes)),
+                Message::Close(close) => panic!("closed: {close:?}, after {:?}", self.frames),
                 _ => {}
+            }
+            if let Some(frame) = self.frames.pop_front() {
+                return frame;
             }
         }
     }
@@ -281,10 +377,8 @@ impl Client {
                 .await
                 .expect("a close in time");
             match message {
-                Some(Ok(Message::Text(text))) => frames.extend(
-                    text.split('\n')
-                        .map(|frame| serde_json::from_str::<Value>(frame).unwrap()),
-                ),
+                Some(Ok(Message::Text(text))) => frames.extend(wire::parse(&text)),
+                Some(Ok(Message::Binary(bytes))) => frames.extend(wire::unpack(&bytes)),
                 Some(Ok(Message::Close(close))) => {
                     return (close.map(|close| close.code.into()), frames);
                 }
@@ -294,13 +388,36 @@ impl Client {
         }
     }
 
-    /// Cuts the connection without a word.
-    pub fn cut(self) -> Resume {
+    /// What the last frame and the close code say; the last must be `bye`.
+    pub async fn refused_with_bye(&mut self) -> (u16, Value) {
+        let (code, frames) = self.closed().await;
+        let bye = frames.last().cloned().unwrap_or_default();
+        assert_eq!(bye["t"], "bye", "{frames:?}");
+        assert_eq!(bye["code"], json!(code), "{bye}");
+        (code.unwrap(), bye)
+    }
+
+    /// What to resume with.
+    pub fn resume(&self) -> Resume {
         Resume {
             id: self.welcome["session"]["id"].clone(),
             key: self.welcome["session"]["key"].clone(),
         }
     }
+
+    /// Cuts the connection without a word.
+    pub fn cut(self) -> Resume {
+        self.resume()
+    }
+}
+
+/// A frame with more keys.
+pub fn with(mut frame: Value, more: &Value) -> Value {
+    frame
+        .as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
+    frame
 }
 
 /// What a client keeps of its session.
@@ -317,13 +434,16 @@ impl Resume {
 
     /// An attempt above any before.
     pub fn next_attempt() -> u64 {
-        u64::try_from(
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        let now_ms = u64::try_from(
             SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .unwrap()
                 .as_millis(),
         )
-        .unwrap()
-            + 1000
+        .unwrap();
+        // Tests claim with attempts a little above this one, too.
+        LAST.fetch_max(now_ms, Ordering::Relaxed);
+        LAST.fetch_add(1000, Ordering::Relaxed) + 1000
     }
 }

@@ -83,10 +83,11 @@ impl Channels {
         }
     }
 
-    /// Begins to follow; the head at this moment.
-    pub(super) fn follow(&mut self, name: &ChannelName) -> Head {
+    /// Begins to follow; the head at this moment, without history that has expired by then.
+    pub(super) fn follow(&mut self, name: &ChannelName, journal: &mut Journal, now: u64) -> Head {
         if let Some(channel) = self.get_mut(name) {
             channel.followed = true;
+            channel.trim(now, usize::MAX, journal);
             return channel.head();
         }
         let head = self.head_of_unknown(name);

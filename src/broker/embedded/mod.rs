@@ -99,8 +99,8 @@ impl Broker for EmbeddedBroker {
         channels: &'a [ChannelName],
     ) -> BoxFuture<'a, Result<Vec<Head>, BrokerError>> {
         Box::pin(async move {
-            let read = self.shared.look(|state, _| {
-                let follow = |name| state.channels.follow(name);
+            let read = self.shared.look(|state, now| {
+                let follow = |name| state.channels.follow(name, &mut state.journal, now);
                 channels.iter().map(follow).collect()
             });
             Ok(self.shared.acknowledged(read).await?)

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use tidewire_protocol::{ChannelName, Publication, command::Guard};
+use tidewire_protocol::{ChannelName, Publication, command::Guard, limits::INTEGER_MAX};
 
 use super::{
     channel::{Channel, Kept},
@@ -268,7 +268,7 @@ fn append(
     let lifetime = item
         .ttl_ms
         .or_else(|| (keyed && !item.delete).then_some(keeps.state_ttl_ms));
-    let expires = lifetime.map(|ttl| ts.saturating_add(ttl));
+    let expires = lifetime.map(|ttl| ts.saturating_add(ttl).min(INTEGER_MAX));
     let dedup = dedup.map(|dedup| Dedup {
         until: ts.saturating_add(keeps.dedup_ttl_ms),
         ..dedup

@@ -233,6 +233,7 @@ async fn upkeep(gateway: Arc<Gateway>) {
     loop {
         sweep.tick().await;
         gateway.feed.sweep(clock::now_ms()).await;
+        gateway.gauge().await;
         gateway.metrics.upkeep();
     }
 }

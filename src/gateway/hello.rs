@@ -43,6 +43,8 @@ struct Claimed {
     fence: Fence,
     /// Its checkpoint; none for a new session.
     stored: Option<Stored>,
+    /// What became of the session the client named, if it did.
+    outcome: Option<ResumeOutcome>,
 }
 
 /// Opens a connection. None: it was refused, and told so.
@@ -90,12 +92,8 @@ pub async fn open(connection: &Arc<Connection>, hello: Hello) -> Option<Opened> 
     let (session, resumed) = (claimed.id.clone(), claimed.stored.is_some());
     welcome(connection, &claimed, identity, &opened);
     gateway.register(&session, connection);
-    if hello.session.is_some() {
-        gateway.metrics.resumes.count(if resumed {
-            ResumeOutcome::Resumed
-        } else {
-            ResumeOutcome::Unknown
-        });
+    if let Some(outcome) = claimed.outcome {
+        gateway.metrics.resumes.count(outcome);
     }
     tracing::debug!(connection_id = connection.id, session_id = %session.0, resumed, "a session is open");
     let stored = claimed.stored.unwrap_or_default();
@@ -154,12 +152,11 @@ async fn claim(
 ) -> Result<Claimed, StoreError> {
     let gateway = &connection.gateway;
     let ttl_ms = 2 * gateway.session_ttl_ms();
-    if let Some(resume) = resume
-        && resume.attempt <= INTEGER_MAX
-        && gateway
-            .session_keys
-            .verify(&resume.id, identity.user.as_ref(), &resume.key)
-    {
+    let user = identity.user.as_ref();
+    let verified = resume.filter(|resume| {
+        resume.attempt <= INTEGER_MAX && gateway.session_keys.verify(&resume.id, user, &resume.key)
+    });
+    if let Some(resume) = verified {
         let id = SessionId(Arc::from(&*resume.id));
         let fence = Fence {
             attempt: resume.attempt,
@@ -181,6 +178,7 @@ async fn claim(
                 id,
                 fence,
                 stored: Some(stored),
+                outcome: Some(ResumeOutcome::Resumed),
             });
         }
     }
@@ -196,6 +194,10 @@ async fn claim(
         id,
         fence,
         stored: None,
+        outcome: resume.map(|_| match verified {
+            Some(_) => ResumeOutcome::Unknown,
+            None => ResumeOutcome::Refused,
+        }),
     })
 }
 

@@ -277,6 +277,16 @@ impl Gateway {
         }
     }
 
+    /// Takes the measures nobody else reports: whether the broker answers, and how long moving
+    /// every connection away would take.
+    pub async fn gauge(&self) {
+        let answers = self.feed.heads(&[]).await.is_ok();
+        self.metrics.broker_up.set(f64::from(u8::from(answers)));
+        let rate = f64::from(self.config.drain.rate.get());
+        let connections = self.admission.connections() as f64;
+        self.metrics.drain_seconds_needed.set(connections / rate);
+    }
+
     /// Once a heartbeat of a connection: what acknowledged floors are worth, and how far its
     /// session is behind.
     fn heartbeat(&self, connection: &Arc<Connection>) {

@@ -69,7 +69,7 @@ impl Lab {
             ..Sources::default()
         });
         Self {
-            node: Some(Node::start(loaded.unwrap().config).await.unwrap()),
+            node: Some(Node::start(loaded.unwrap().config).unwrap()),
             _dir: dir,
         }
     }

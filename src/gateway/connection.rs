@@ -287,10 +287,10 @@ impl Connection {
     /// could be written.
     pub(super) fn push_rest(self: &Arc<Self>) -> bool {
         let mut out = self.lock();
-        if !out.dead {
-            self.write_rest(&mut out);
+        if !out.dead && self.write_rest(&mut out) {
+            return true;
         }
-        out.dead || !out.has_rest()
+        out.dead
     }
 
     /// Why this side closes; none while it does not.

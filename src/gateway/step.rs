@@ -139,6 +139,7 @@ impl Step {
         let next = Progress {
             life,
             cursor,
+            begun: cursor,
             phase,
             replayed: 0,
         };

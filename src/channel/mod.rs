@@ -40,6 +40,8 @@ pub struct Channel {
     keeps_history: bool,
     tail_bytes: usize,
     dirty: AtomicBool,
+    /// Names what the log's past holds: another one once anything in it was rewritten.
+    revision: AtomicU64,
     /// When a reader last read here, Unix ms: tails that nobody reads go first.
     read_at: AtomicU64,
     log: Mutex<Log>,
@@ -140,6 +142,12 @@ pub enum Read {
     },
 }
 
+/// Unique in the process, so that what was read of one revision is never taken for another's.
+fn next_revision() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
+
 const fn lane(encoding: Encoding) -> usize {
     match encoding {
         Encoding::Json => 0,
@@ -159,6 +167,7 @@ impl Channel {
             keeps_history: options.keeps_history,
             tail_bytes: options.tail_bytes,
             dirty: AtomicBool::new(false),
+            revision: AtomicU64::new(next_revision()),
             read_at: AtomicU64::new(0),
             log: Mutex::new(Log {
                 phase: Phase::Cutting(Vec::new()),
@@ -186,6 +195,12 @@ impl Channel {
     pub fn position(&self) -> (u32, Position) {
         let log = self.log.lock();
         (log.life, log.position())
+    }
+
+    /// The revision of the log's past: pages of history are good only for the one they were
+    /// read under.
+    pub fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
     }
 
     /// Sets the head that divides what must be read from what was announced, and appends what
@@ -228,6 +243,7 @@ impl Channel {
         }
         log.life += 1;
         log.begin(head);
+        self.revision.store(next_revision(), Ordering::Release);
         drop(log);
         !self.dirty.swap(true, Ordering::AcqRel)
     }
@@ -235,6 +251,7 @@ impl Channel {
     /// Forgets the frames up to an entry that was blanked: history serves the blank.
     pub fn blank(&self, offset: u64) {
         let mut log = self.log.lock();
+        self.revision.store(next_revision(), Ordering::Release);
         for tail in log.tails.iter_mut().flatten() {
             tail.drop_through(offset);
         }

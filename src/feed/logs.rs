@@ -61,7 +61,6 @@ impl Slot {
 pub struct Logs {
     channels: DashMap<ChannelName, Arc<Slot>>,
     dirty: Mutex<Vec<Arc<Channel>>>,
-    rewritten: Mutex<Vec<ChannelName>>,
     settings: Settings,
     tasks: Tasks,
     metrics: Arc<Metrics>,
@@ -77,7 +76,6 @@ impl Logs {
         Self {
             channels: DashMap::new(),
             dirty: Mutex::default(),
-            rewritten: Mutex::default(),
             settings,
             tasks,
             metrics,
@@ -151,11 +149,6 @@ impl Logs {
         dropped
     }
 
-    /// Channels whose stored entries changed since the last call.
-    pub fn take_rewritten(&self) -> Vec<ChannelName> {
-        std::mem::take(&mut *self.rewritten.lock())
-    }
-
     fn deliver(&self, idle: &mut Vec<Arc<dyn Reader>>) {
         while idle.len() > CHUNK {
             let chunk = idle.split_off(idle.len() - CHUNK);
@@ -181,7 +174,6 @@ impl Announce for Logs {
     }
 
     fn reset(&self, channel: &ChannelName, head: &Head) {
-        self.rewritten.lock().push(channel.clone());
         if let Some(slot) = self.channels.get(channel)
             && slot.channel.reset(head)
         {
@@ -190,7 +182,6 @@ impl Announce for Logs {
     }
 
     fn blank(&self, channel: &ChannelName, offset: u64) {
-        self.rewritten.lock().push(channel.clone());
         if let Some(slot) = self.channels.get(channel) {
             slot.channel.blank(offset);
         }

@@ -153,14 +153,11 @@ impl Feed {
             .await
     }
 
-    /// Drops what nobody reads: channels without readers after their linger, tails over the
-    /// node's budget, pages of channels whose log changed. Called once a second.
+    /// Drops what nobody reads: channels without readers after their linger, and tails over the
+    /// node's budget. Called once a second.
     pub fn sweep(&self, now_ms: u64) {
         for channel in self.logs.sweep(now_ms) {
             self.broker.unfollow(channel.name());
-        }
-        for channel in self.logs.take_rewritten() {
-            self.pages.forget(&channel);
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::{Arc, OnceLock};
 
 use quick_cache::{Weighter, sync::Cache};
-use tidewire_protocol::{ChannelName, Encoding, Epoch, command::Range, frame::Publication};
+use tidewire_protocol::{ChannelName, Encoding, command::Range, frame::Publication};
 
 use super::PAGE_ITEMS;
 use crate::{
@@ -72,7 +72,7 @@ impl Page {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     channel: ChannelName,
-    epoch: Epoch,
+    revision: u64,
     after: u64,
 }
 
@@ -116,12 +116,13 @@ impl Pages {
         channel: &Channel,
         cursor: u64,
     ) -> Result<Arc<Page>, BrokerError> {
+        let revision = channel.revision();
         let (_, position) = channel.position();
         let mut after = cursor / PAGE_ITEMS * PAGE_ITEMS;
         loop {
             let key = Key {
                 channel: channel.name().clone(),
-                epoch: position.epoch.clone(),
+                revision,
                 after,
             };
             let mut page = self
@@ -161,10 +162,5 @@ impl Pages {
             )
             .await?;
         Ok(Arc::new(Page::new(after, page)))
-    }
-
-    /// Drops the pages of a channel whose entries changed.
-    pub fn forget(&self, channel: &ChannelName) {
-        self.cache.retain(|key, _| key.channel != *channel);
     }
 }

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
+mod backend;
 mod bad_input;
 mod delivery;
 mod floods;

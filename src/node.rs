@@ -232,7 +232,7 @@ async fn upkeep(gateway: Arc<Gateway>) {
     let mut sweep = tokio::time::interval(SWEEP_EVERY.min(UPKEEP_EVERY));
     loop {
         sweep.tick().await;
-        gateway.feed.sweep(clock::now_ms());
+        gateway.feed.sweep(clock::now_ms()).await;
         gateway.gauge().await;
         gateway.metrics.upkeep();
     }

@@ -54,12 +54,21 @@ impl Compacted {
         }
     }
 
-    /// Drops the frame of one offset: its publication was blanked.
-    pub fn blank(&mut self, offset: u64) {
-        if let Some((key, frame)) = self.by_offset.remove(&offset) {
-            self.bytes -= frame.len();
-            self.by_key.remove(&key);
+    /// Drops the frames up to and including `offset`: readers below it go to the state.
+    pub fn drop_through(&mut self, offset: u64) {
+        while self
+            .by_offset
+            .first_key_value()
+            .is_some_and(|(first, _)| *first <= offset)
+        {
+            self.drop_first();
         }
+        self.from = self.from.max(offset);
+    }
+
+    /// Bytes of frames held.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Frames above `cursor` in rising offset order.

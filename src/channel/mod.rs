@@ -35,13 +35,14 @@ use crate::{broker::Head, telemetry::metrics::NamespaceMetrics};
 /// The tail of one channel on this node, shared by all who read it.
 #[derive(Debug)]
 pub struct Channel {
+    // Locks are taken in the order: connection, readers, log. Appending takes `log` alone, since
+    // it may run under the broker's lock.
     name: ChannelName,
     counts: Option<Arc<NamespaceMetrics>>,
     keeps_history: bool,
     tail_bytes: usize,
+    /// Whether a `mark_readers` is owed. Set after the append, cleared before the marking.
     dirty: AtomicBool,
-    /// Names what the log's past holds: another one once anything in it was rewritten.
-    revision: AtomicU64,
     /// When a reader last read here, Unix ms: tails that nobody reads go first.
     read_at: AtomicU64,
     log: Mutex<Log>,
@@ -64,20 +65,25 @@ struct Log {
     epoch: Epoch,
     head: u64,
     head_ts: u64,
+    /// Names what is stored of the log: another one once an entry of it was rewritten.
+    version: u64,
     tails: [Option<Frames>; 2],
     compacted: [Option<Compacted>; 2],
 }
 
 #[derive(Debug)]
 enum Phase {
-    /// Interest was declared; what arrives before the head is known waits here.
-    Cutting(Vec<Arc<Publication>>),
+    /// Interest was declared; where the log stood by the last announcement since. Nobody reads
+    /// yet and so no tail exists: what was announced is read from history.
+    Cutting(Option<Announced>),
     Live,
 }
 
-/// Most publications that wait for the head of a channel; past it the tail starts later and
-/// readers fetch the rest from history.
-const CUTTING_MAX: usize = 1024;
+#[derive(Debug)]
+struct Announced {
+    position: Position,
+    ts: u64,
+}
 
 /// How a channel is read: by which encoding and mode.
 #[derive(Debug, Clone, Copy)]
@@ -142,10 +148,11 @@ pub enum Read {
     },
 }
 
-/// Unique in the process, so that what was read of one revision is never taken for another's.
-fn next_revision() -> u64 {
-    static LAST: AtomicU64 = AtomicU64::new(0);
-    LAST.fetch_add(1, Ordering::Relaxed) + 1
+/// Versions drawn by this process; one is never drawn twice.
+static VERSIONS: AtomicU64 = AtomicU64::new(0);
+
+fn next_version() -> u64 {
+    VERSIONS.fetch_add(1, Ordering::Relaxed)
 }
 
 const fn lane(encoding: Encoding) -> usize {
@@ -167,14 +174,14 @@ impl Channel {
             keeps_history: options.keeps_history,
             tail_bytes: options.tail_bytes,
             dirty: AtomicBool::new(false),
-            revision: AtomicU64::new(next_revision()),
             read_at: AtomicU64::new(0),
             log: Mutex::new(Log {
-                phase: Phase::Cutting(Vec::new()),
+                phase: Phase::Cutting(None),
                 life: 0,
                 epoch: Epoch::unknown(),
                 head: 0,
                 head_ts: 0,
+                version: next_version(),
                 tails: [None, None],
                 compacted: [None, None],
             }),
@@ -197,23 +204,35 @@ impl Channel {
         (log.life, log.position())
     }
 
-    /// The revision of the log's past: pages of history are good only for the one they were
-    /// read under.
-    pub fn revision(&self) -> u64 {
-        self.revision.load(Ordering::Acquire)
+    /// The version of the stored log and its head: what was read of history after this call may be
+    /// kept under the version for as long as it stands.
+    pub fn version(&self) -> (u64, Position) {
+        let log = self.log.lock();
+        (log.version, log.position())
     }
 
-    /// Sets the head that divides what must be read from what was announced, and appends what
-    /// was announced meanwhile.
-    pub fn cut(&self, head: &Head) {
+    /// Sets the head that divides what must be read from what was announced. False: what was
+    /// announced meanwhile is of another life; the caller must ask for the head again.
+    pub fn cut(&self, head: &Head) -> bool {
         let mut log = self.log.lock();
-        let Phase::Cutting(waiting) = std::mem::replace(&mut log.phase, Phase::Live) else {
-            return;
+        let Phase::Cutting(announced) = &mut log.phase else {
+            return true;
         };
-        log.begin(head);
-        for publication in &waiting {
-            log.append(&self.name, publication, self.tail_bytes);
+        let announced = announced.take();
+        if let Some(announced) = &announced
+            && announced.position.epoch != head.position.epoch
+        {
+            return false;
         }
+        log.phase = Phase::Live;
+        log.begin(&head.position);
+        if let Some(Announced { position, ts }) = announced
+            && position.offset > log.head
+        {
+            log.begin(&position);
+            log.head_ts = ts;
+        }
+        true
     }
 
     /// Appends the next publication. One at or below the head is dropped; a hole moves the
@@ -221,10 +240,14 @@ impl Channel {
     /// was clean, and the caller owes it a `mark_readers`.
     pub fn append(&self, epoch: &Epoch, publication: &Arc<Publication>) -> bool {
         let mut log = self.log.lock();
-        if let Phase::Cutting(waiting) = &mut log.phase {
-            if waiting.len() < CUTTING_MAX {
-                waiting.push(Arc::clone(publication));
-            }
+        if let Phase::Cutting(announced) = &mut log.phase {
+            *announced = Some(Announced {
+                position: Position {
+                    epoch: epoch.clone(),
+                    offset: publication.offset,
+                },
+                ts: publication.ts,
+            });
             return false;
         }
         if log.epoch != *epoch || publication.offset <= log.head {
@@ -238,12 +261,19 @@ impl Channel {
     /// The log began another life. True as in `append`.
     pub fn reset(&self, head: &Head) -> bool {
         let mut log = self.log.lock();
-        if matches!(log.phase, Phase::Cutting(_)) || log.epoch == head.position.epoch {
+        if let Phase::Cutting(announced) = &mut log.phase {
+            *announced = Some(Announced {
+                position: head.position.clone(),
+                ts: 0,
+            });
+            return false;
+        }
+        if log.epoch == head.position.epoch {
             return false;
         }
         log.life += 1;
-        log.begin(head);
-        self.revision.store(next_revision(), Ordering::Release);
+        log.begin(&head.position);
+        log.version = next_version();
         drop(log);
         !self.dirty.swap(true, Ordering::AcqRel)
     }
@@ -251,12 +281,12 @@ impl Channel {
     /// Forgets the frames up to an entry that was blanked: history serves the blank.
     pub fn blank(&self, offset: u64) {
         let mut log = self.log.lock();
-        self.revision.store(next_revision(), Ordering::Release);
+        log.version = next_version();
         for tail in log.tails.iter_mut().flatten() {
             tail.drop_through(offset);
         }
         for compacted in log.compacted.iter_mut().flatten() {
-            compacted.blank(offset);
+            compacted.drop_through(offset);
         }
     }
 
@@ -328,25 +358,28 @@ impl Channel {
         self.readers.lock().closed = true;
     }
 
-    /// Bytes the tail holds.
-    pub fn tail_bytes(&self) -> usize {
-        self.log
-            .lock()
-            .tails
-            .iter()
-            .flatten()
-            .map(Frames::len_bytes)
-            .sum()
+    /// Bytes of frames held: tails and compacted tails.
+    pub fn frame_bytes(&self) -> usize {
+        let log = self.log.lock();
+        let tails: usize = log.tails.iter().flatten().map(Frames::len_bytes).sum();
+        let compacted: usize = log.compacted.iter().flatten().map(Compacted::bytes).sum();
+        tails + compacted
     }
 
-    /// Drops the tail's frames; readers behind the head go to history. Nothing happens where
-    /// the tail is the only copy and somebody reads it.
+    /// Whether somebody reads a tail that is the only copy of its frames: such go last.
+    pub fn is_only_copy(&self) -> bool {
+        !self.keeps_history && self.readers() > 0
+    }
+
+    /// Drops all frames; readers behind the head go to history or state, or meet a gap.
     pub fn evict(&self) {
-        if !self.keeps_history && self.readers() > 0 {
-            return;
-        }
-        for tail in self.log.lock().tails.iter_mut().flatten() {
+        let mut log = self.log.lock();
+        let head = log.head;
+        for tail in log.tails.iter_mut().flatten() {
             tail.clear();
+        }
+        for compacted in log.compacted.iter_mut().flatten() {
+            *compacted = Compacted::new(head);
         }
     }
 
@@ -396,9 +429,9 @@ impl Log {
         }
     }
 
-    fn begin(&mut self, head: &Head) {
-        self.epoch = head.position.epoch.clone();
-        self.head = head.position.offset;
+    fn begin(&mut self, head: &Position) {
+        self.epoch = head.epoch.clone();
+        self.head = head.offset;
         for (at, encoding) in ENCODINGS.into_iter().enumerate() {
             if self.tails[at].is_some() {
                 self.tails[at] = Some(Frames::new(encoding, self.head + 1));

@@ -13,6 +13,7 @@ use tokio::sync::SetOnce;
 use crate::{
     broker::{Announce, BrokerError, Head},
     channel::{Channel, ChannelOptions, Reader},
+    clock,
     tasks::Tasks,
     telemetry::metrics::Metrics,
 };
@@ -42,6 +43,17 @@ pub struct Slot {
 impl Slot {
     pub fn channel(&self) -> &Arc<Channel> {
         &self.channel
+    }
+
+    /// Makes the channel live and lets in who waits for it. False: as of `Channel::cut`.
+    pub fn cut(&self, head: &Head) -> bool {
+        // From here its linger counts: nobody may have joined yet.
+        self.channel.touch(clock::now_ms());
+        let is_cut = self.channel.cut(head);
+        if is_cut {
+            self.settle(Ok(()));
+        }
+        is_cut
     }
 
     pub fn settle(&self, result: Result<(), BrokerError>) {
@@ -116,7 +128,8 @@ impl Logs {
         });
     }
 
-    /// Drops unread channels and evicts tails over the budget; answers the channels dropped.
+    /// Drops unread channels and evicts tails over the budget, least recently read first and only
+    /// copies last; answers the channels dropped.
     pub fn sweep(&self, now_ms: u64) -> Vec<Arc<Channel>> {
         let (mut dropped, mut tails, mut bytes) = (Vec::new(), Vec::new(), 0);
         self.channels.retain(|_, slot| {
@@ -128,15 +141,16 @@ impl Logs {
                 dropped.push(Arc::clone(channel));
                 return false;
             }
-            let held = channel.tail_bytes();
+            let held = channel.frame_bytes();
             bytes += held;
             if held > 0 {
-                tails.push((channel.read_at(), held, Arc::clone(channel)));
+                let rank = (channel.is_only_copy(), channel.read_at());
+                tails.push((rank, held, Arc::clone(channel)));
             }
             true
         });
         if bytes > self.settings.tails_bytes {
-            tails.sort_unstable_by_key(|(read_at, _, _)| *read_at);
+            tails.sort_unstable_by_key(|(rank, _, _)| *rank);
             for (_, held, channel) in tails {
                 if bytes <= self.settings.tails_bytes {
                     break;

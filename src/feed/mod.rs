@@ -12,6 +12,7 @@ mod tests;
 use std::sync::Arc;
 
 use tidewire_protocol::ChannelName;
+use tokio::sync::RwLock;
 
 use self::{logs::Slot, pages::Pages};
 pub use self::{
@@ -27,12 +28,18 @@ use crate::{
 /// Most publications and bytes of one page read for a reader that is behind.
 pub const PAGE_ITEMS: u64 = 128;
 
+/// Times a head is asked for, when channels begin another life at that moment.
+const FOLLOWS_MAX: usize = 4;
+
 /// The node's view of the broker's logs; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Feed {
     broker: Arc<dyn Broker>,
     logs: Arc<Logs>,
     pages: Arc<Pages>,
+    /// Read while interest is declared, written while it is withdrawn: a channel that is let go
+    /// of and wanted again at once must end up followed.
+    interest: Arc<RwLock<()>>,
     tasks: Tasks,
 }
 
@@ -44,6 +51,7 @@ impl Feed {
             broker,
             logs,
             pages,
+            interest: Arc::default(),
             tasks,
         }
     }
@@ -94,23 +102,31 @@ impl Feed {
     }
 
     async fn follow(&self, slots: &[Arc<Slot>]) {
-        let names: Vec<_> = slots
-            .iter()
-            .map(|slot| slot.channel().name().clone())
-            .collect();
-        match self.broker.follow(&names).await {
-            Ok(heads) => {
-                for (slot, head) in slots.iter().zip(&heads) {
-                    slot.channel().cut(head);
-                    slot.settle(Ok(()));
+        let _no_unfollow_meanwhile = self.interest.read().await;
+        let mut unsettled: Vec<_> = slots.iter().collect();
+        let mut error = BrokerError::Unavailable;
+        for _ in 0..FOLLOWS_MAX {
+            let names: Vec<_> = unsettled
+                .iter()
+                .map(|slot| slot.channel().name().clone())
+                .collect();
+            match self.broker.follow(&names).await {
+                Ok(heads) => {
+                    let mut heads = heads.iter();
+                    unsettled.retain(|slot| !heads.next().is_some_and(|head| slot.cut(head)));
+                }
+                Err(refused) => {
+                    error = refused;
+                    break;
                 }
             }
-            Err(error) => {
-                for slot in slots {
-                    self.logs.remove(slot);
-                    slot.settle(Err(error.clone()));
-                }
+            if unsettled.is_empty() {
+                return;
             }
+        }
+        for slot in unsettled {
+            self.logs.remove(slot);
+            slot.settle(Err(error.clone()));
         }
     }
 
@@ -153,9 +169,10 @@ impl Feed {
             .await
     }
 
-    /// Drops what nobody reads: channels without readers after their linger, and tails over the
+    /// Drops what nobody reads: channels without readers after their linger, tails over the
     /// node's budget. Called once a second.
-    pub fn sweep(&self, now_ms: u64) {
+    pub async fn sweep(&self, now_ms: u64) {
+        let _nobody_follows_meanwhile = self.interest.write().await;
         for channel in self.logs.sweep(now_ms) {
             self.broker.unfollow(channel.name());
         }

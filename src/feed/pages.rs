@@ -53,6 +53,11 @@ impl Page {
         self.items.last().map_or(self.after, |item| item.offset)
     }
 
+    /// Whether the log ended here when it was read: read again, the page may hold more.
+    fn ends_at_its_head(&self) -> bool {
+        self.items.is_empty() || self.last() == self.head.position.offset
+    }
+
     /// The frames in one encoding, encoded at the first call.
     pub fn frames(&self, channel: &ChannelName, encoding: Encoding) -> &Frames {
         let at = match encoding {
@@ -69,10 +74,11 @@ impl Page {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// A version belongs to one channel, so it stands for the name too. What was read under one that
+/// is over is never asked for again, and goes as the least recently used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
-    channel: ChannelName,
-    revision: u64,
+    version: u64,
     after: u64,
 }
 
@@ -116,20 +122,18 @@ impl Pages {
         channel: &Channel,
         cursor: u64,
     ) -> Result<Arc<Page>, BrokerError> {
-        let revision = channel.revision();
-        let (_, position) = channel.position();
+        let (version, position) = channel.version();
         let mut after = cursor / PAGE_ITEMS * PAGE_ITEMS;
         loop {
-            let key = Key {
-                channel: channel.name().clone(),
-                revision,
-                after,
-            };
+            let key = Key { version, after };
             let mut page = self
                 .cache
                 .get_or_insert_async(&key, Self::read(broker, channel.name(), after))
                 .await?;
-            if page.last() <= cursor && page.head.position.offset < position.offset {
+            if page.last() <= cursor
+                && page.ends_at_its_head()
+                && page.head.position.offset < position.offset
+            {
                 // Read before the log grew to where the reader must go.
                 self.cache.remove(&key);
                 page = self

@@ -50,6 +50,8 @@ pub async fn execute(
     let mut commands = VecDeque::from(commands);
     let mut token_ms = None;
     while let Some(command) = commands.pop_front() {
+        // One read may bring thousands of small commands with large answers.
+        connection.room().await;
         if !matches!(command, Command::Ack(_) | Command::Pong(_)) {
             // Past its rate the socket is not read: the client feels it as a slow connection.
             while let Err(wait_ms) = budgets.commands.take(clock::now_ms()) {

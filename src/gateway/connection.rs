@@ -4,15 +4,17 @@
 //! the control lane, then whatever the subscriptions' cursors find (`deliver`). Everything
 //! mutable is behind one lock, so any thread may write; nothing is awaited under it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use parking_lot::{Mutex, MutexGuard};
 use tidewire_protocol::{CloseCode, Encoding, Frame, encode};
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
 use super::{Gateway, socket::SocketWriter, websocket};
 use crate::{
@@ -70,7 +72,11 @@ impl Slots {
     }
 }
 
-/// What is behind the connection's lock.
+/// What is behind the connection's lock, which is taken before the locks of any channel.
+///
+/// A rest is only left behind with `blocked`, `closing` or `dead` set. A ready slot, a subscription
+/// that is behind or a full lane has somebody who owes it a pull: whoever holds the lock, whoever
+/// found `queued` clear, the task that waits for the socket (`blocked`) or for a page (`loading`).
 #[derive(Debug, Default)]
 pub struct Out {
     /// Replies and pushes about the connection, encoded, each followed by the separator.
@@ -90,9 +96,34 @@ pub struct Out {
     pub(super) turn: u8,
     /// Nothing more is written.
     pub(super) dead: bool,
-    /// The reason of our close, once decided.
+    /// The reason of our close, once decided: the close frame is in the rest, and nothing may
+    /// come behind it (RFC 6455, 5.5.1).
     closing: Option<CloseCode>,
     pub(super) session: Option<Box<Session>>,
+}
+
+/// Says once that the connection is to end. Held by every idle connection, so it is small.
+#[derive(Debug, Default)]
+struct Ended {
+    set: AtomicBool,
+    waiting: Notify,
+}
+
+impl Ended {
+    fn set(&self) {
+        self.set.store(true, Ordering::Release);
+        self.waiting.notify_waiters();
+    }
+
+    async fn wait(&self) {
+        let notified = self.waiting.notified();
+        tokio::pin!(notified);
+        // Registered before the look, so that a `set` in between is not missed.
+        notified.as_mut().enable();
+        if !self.set.load(Ordering::Acquire) {
+            notified.await;
+        }
+    }
 }
 
 /// A client's connection.
@@ -106,7 +137,7 @@ pub struct Connection {
     queued: AtomicBool,
     /// When the socket last took a byte, Unix ms.
     pub(super) accepted_ms: AtomicU64,
-    ended: CancellationToken,
+    ended: Ended,
     /// Told when a full lane was written.
     room: Notify,
     out: Mutex<Out>,
@@ -127,7 +158,7 @@ impl Connection {
             ready: Default::default(),
             queued: AtomicBool::new(false),
             accepted_ms: AtomicU64::new(clock::now_ms()),
-            ended: CancellationToken::new(),
+            ended: Ended::default(),
             room: Notify::new(),
             out: Mutex::default(),
         }
@@ -162,10 +193,11 @@ impl Connection {
         }
     }
 
-    /// Lets marks queue this connection again. Cleared before cursors are looked at, so that no
-    /// append falls between the look and the mark.
-    pub(super) fn unqueue(&self) {
-        self.queued.store(false, Ordering::Release);
+    /// Lets marks queue this connection again. Cleared before ready slots and cursors are looked
+    /// at, so that no append falls between the look and the mark. A swap, not a store: it must
+    /// see the slots of every mark that found `queued` set and so left the pull to this one.
+    fn unqueue(&self) {
+        self.queued.swap(false, Ordering::AcqRel);
     }
 
     /// Marks a subscription without queueing: the caller pulls.
@@ -208,7 +240,7 @@ impl Connection {
     /// Writes a ready WebSocket frame (a pong) behind what is unsent; dropped where much is.
     pub fn send_raw(self: &Arc<Self>, frame: &[u8]) {
         let mut out = self.lock();
-        if out.rest.len() - out.rest_at < LANE_BYTES_MAX {
+        if !out.is_ended() && out.rest.len() - out.rest_at < LANE_BYTES_MAX {
             out.rest.extend_from_slice(frame);
             self.pull_under(&mut out);
         }
@@ -233,33 +265,29 @@ impl Connection {
         }
         self.write_last(&mut out, &websocket::close(code.number(), code.name()));
         drop(out);
-        self.ended.cancel();
+        self.ended.set();
     }
 
     /// Ends the connection without another word.
     pub fn abandon(&self) {
         self.lock().dead = true;
-        self.ended.cancel();
+        self.ended.set();
     }
 
     /// Resolves when the connection is to end. Cancel-safe.
     pub async fn ended(&self) {
-        self.ended.cancelled().await;
+        self.ended.wait().await;
     }
 
     pub(super) fn notify_ended(&self) {
-        self.ended.cancel();
+        self.ended.set();
     }
 
-    /// Whether the last message waits for the socket.
-    pub(super) fn has_rest(&self) -> bool {
-        let out = self.lock();
-        out.has_rest() && !out.dead
-    }
-
-    /// Writes more of it.
-    pub(super) fn push_rest(self: &Arc<Self>) {
-        self.write_rest(&mut self.lock());
+    /// Writes more of the last bytes of a connection that closes. True: there is nothing left that
+    /// could be written.
+    pub(super) fn push_rest(self: &Arc<Self>) -> bool {
+        let mut out = self.lock();
+        out.dead || self.write_rest(&mut out) || out.dead
     }
 
     /// Why this side closes; none while it does not.
@@ -279,6 +307,11 @@ impl Connection {
 }
 
 impl Out {
+    /// Whether nothing more may be delivered.
+    pub(super) const fn is_ended(&self) -> bool {
+        self.dead || self.closing.is_some()
+    }
+
     /// Encodes a frame into the control lane.
     pub(super) fn push(&mut self, encoding: Encoding, frame: &Frame) {
         frame.encode(encoding, &mut self.lane);
@@ -296,11 +329,6 @@ impl Out {
     pub(super) fn lane(&self, encoding: Encoding) -> &[u8] {
         let separator = encode::separator(encoding).len();
         &self.lane[..self.lane.len().saturating_sub(separator)]
-    }
-
-    /// The close frame is written or waits: nothing may follow it.
-    pub(super) const fn is_closing(&self) -> bool {
-        self.closing.is_some()
     }
 
     pub(super) const fn has_rest(&self) -> bool {
@@ -340,8 +368,14 @@ impl Reader for Connection {
     }
 
     fn pull(self: Arc<Self>) {
-        self.unqueue();
-        let mut out = self.lock();
-        self.pull_under(&mut out);
+        let pulled = catch_unwind(AssertUnwindSafe(|| {
+            self.unqueue();
+            self.pull_under(&mut self.lock());
+        }));
+        if pulled.is_err() {
+            // The thread is a publisher's, and the next reader's after this one.
+            tracing::error!(connection_id = self.id, "a delivery panicked");
+            self.abandon();
+        }
     }
 }

@@ -51,7 +51,7 @@ pub(super) enum Written {
 impl Connection {
     /// Writes everything there is to write, as far as the socket takes it.
     pub(super) fn pull_under(self: &Arc<Self>, out: &mut Out) {
-        if out.blocked || out.dead || out.is_closing() {
+        if out.blocked || out.is_ended() {
             return;
         }
         self.pull_turns(out, TURN_BYTES_MAX);
@@ -60,7 +60,7 @@ impl Connection {
 
     fn pull_turns(self: &Arc<Self>, out: &mut Out, bytes_max: usize) {
         for _ in 0..TURNS_MAX {
-            if !self.write_rest(out) || out.is_closing() || !self.turn(out, bytes_max) {
+            if !self.write_rest(out) || out.is_ended() || !self.turn(out, bytes_max) {
                 return;
             }
         }
@@ -105,6 +105,7 @@ impl Connection {
             return unserved;
         }
         let mut from = out.turn;
+        let mut crowded_out = None;
         while let Some(slot) = ready.next(from) {
             if message.len() >= bytes_max {
                 out.turn = slot;
@@ -119,14 +120,20 @@ impl Connection {
                 continue;
             };
             let room = (bytes_max - message.len()).min(SUB_BYTES_MAX);
+            let before = message.len();
             let (step, end) = Step::read(slot, sub, message, room);
             steps.push(step);
+            if message.len() == before && end == End::More {
+                // A frame too large to come second: the next message begins with it.
+                crowded_out.get_or_insert(slot);
+            }
             match end {
                 End::More => unserved.insert(slot),
                 End::Behind => out.behind.insert(slot),
                 End::Done => {}
             }
         }
+        out.turn = crowded_out.unwrap_or(out.turn);
         unserved.insert_all(ready);
         unserved
     }
@@ -144,7 +151,8 @@ impl Connection {
             return false;
         }
         let wait_ms = sub.due_ms.saturating_sub(clock::now_ms());
-        if wait_ms == 0 {
+        // A wait of more than a second, the slowest rate, is a clock that was set back.
+        if wait_ms == 0 || wait_ms > 1000 {
             return false;
         }
         if !sub.armed {
@@ -202,22 +210,28 @@ impl Connection {
                 self.block(out);
                 Written::Nothing
             }
-            Err(_gone) => {
-                out.dead = true;
-                self.notify_ended();
-                Written::Broken
-            }
+            Err(_gone) => self.broke(out),
         };
         SCRATCH.replace(bytes);
         written
     }
 
     fn flush_socket(self: &Arc<Self>, out: &mut Out) -> Written {
-        if self.socket.try_flush() {
-            return Written::All;
+        match self.socket.try_flush() {
+            Ok(()) => Written::All,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.block(out);
+                Written::Part
+            }
+            Err(_gone) => self.broke(out),
         }
-        self.block(out);
-        Written::Part
+    }
+
+    /// The socket broke: nothing more can be written.
+    fn broke(&self, out: &mut Out) -> Written {
+        out.dead = true;
+        self.notify_ended();
+        Written::Broken
     }
 
     fn commit(&self, out: &mut Out, steps: &[Step]) {
@@ -251,8 +265,7 @@ impl Connection {
                     return false;
                 }
                 Err(_gone) => {
-                    out.dead = true;
-                    self.notify_ended();
+                    self.broke(out);
                     return false;
                 }
             }
@@ -269,14 +282,15 @@ impl Connection {
         }
     }
 
-    /// The socket is full: lets a task wait for it and go on.
+    /// The socket is full: lets a task wait for it and go on. The last bytes of a connection that
+    /// closes are waited for by its reading task.
     fn block(self: &Arc<Self>, out: &mut Out) {
         out.full = true;
-        if out.blocked {
+        if out.blocked || out.is_ended() {
             return;
         }
         out.blocked = true;
-        // The stall counts from here: an idle client took its last byte long ago.
+        // Until this moment there was nothing the client could have refused.
         self.accepted_ms.store(clock::now_ms(), Ordering::Relaxed);
         self.gateway.metrics.stalled_connections.increment(1.0);
         let connection = Arc::clone(self);
@@ -298,21 +312,24 @@ impl Connection {
                 clock::now_ms().saturating_sub(self.accepted_ms.load(Ordering::Relaxed));
             let left = Duration::from_millis(STALL_MS_MAX.saturating_sub(stalled_ms));
             let writable = tokio::select! {
-                writable = tokio::time::timeout(left, self.socket.writable()) => matches!(writable, Ok(Ok(()))),
-                () = self.ended() => false,
+                writable = tokio::time::timeout(left, self.socket.writable()) => writable,
+                () = self.ended() => return,
             };
             let mut out = self.lock();
-            if out.is_closing() {
+            if out.is_ended() {
                 return;
             }
-            if !writable || out.dead {
-                if self.accepted_ms.load(Ordering::Relaxed) + STALL_MS_MAX <= clock::now_ms() {
-                    out.gave_up();
+            match writable {
+                Ok(Ok(())) => {}
+                Ok(Err(_gone)) => {
+                    self.broke(&mut out);
+                    return;
                 }
-                out.dead = true;
-                drop(out);
-                self.notify_ended();
-                return;
+                Err(_stalled) => {
+                    out.gave_up();
+                    self.broke(&mut out);
+                    return;
+                }
             }
             out.full = false;
             self.pull_turns(&mut out, SLOW_TURN_BYTES_MAX);

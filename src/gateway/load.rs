@@ -51,7 +51,7 @@ enum Loaded {
 impl Connection {
     /// Starts the task that reads pages, if something is behind and none runs.
     pub(super) fn load_if_behind(self: &Arc<Self>, out: &mut Out) {
-        if out.loading || out.blocked || out.dead || out.behind.is_empty() {
+        if out.loading || out.blocked || out.is_ended() || out.behind.is_empty() {
             return;
         }
         out.loading = true;
@@ -81,7 +81,7 @@ impl Connection {
     fn next_job(&self) -> Option<Job> {
         let mut out = self.lock();
         let job = loop {
-            if out.blocked || out.dead || out.is_closing() {
+            if out.blocked || out.is_ended() {
                 break None;
             }
             let Some(slot) = out.behind.next(out.turn) else {
@@ -124,6 +124,9 @@ impl Connection {
     /// and is to be read again after a while.
     fn apply(self: &Arc<Self>, job: &Job, loaded: &Loaded) -> bool {
         let mut out = self.lock();
+        if out.is_ended() {
+            return true;
+        }
         let Some(sub) = out
             .session
             .as_ref()
@@ -137,7 +140,7 @@ impl Connection {
             self.pull_under(&mut out);
             return true;
         }
-        if out.blocked || out.is_closing() {
+        if out.blocked {
             out.behind.insert(job.slot);
             return true;
         }
@@ -235,8 +238,17 @@ fn catch_up(sub: &Sub, page: &StatePage, step: &mut Step, message: &mut Message)
     let cursor = step.progress.cursor;
     if cursor < page.head.state_floor {
         // A tombstone above the cursor was dropped: the reader starts over with what there is.
-        step.begin_life(sub, step.progress.life, page.head.position.clone(), message);
-        step.progress.phase = Phase::Snapshot { from: 1 };
+        step.start_over(
+            sub,
+            page.head.position.epoch.clone(),
+            Progress {
+                life: step.progress.life,
+                cursor: page.head.position.offset,
+                phase: Phase::Snapshot { from: 1 },
+                replayed: 0,
+            },
+            message,
+        );
         return;
     }
     for item in &page.items {

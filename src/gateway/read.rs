@@ -100,7 +100,7 @@ pub async fn run(connection: Arc<Connection>, mut reader: SocketReader, early: V
         }
     }
     Box::pin(connection.gateway.end(&connection)).await;
-    farewell(&connection, &mut reader).await;
+    Box::pin(farewell(&connection, &mut reader)).await;
 }
 
 /// Serves what came in; false ends the connection.
@@ -215,11 +215,10 @@ fn parse(connection: &Connection, inbox: &mut Inbox, bytes: &mut [u8]) -> Batch 
 /// with bytes unread is reset, and takes the close frame with it.
 async fn farewell(connection: &Arc<Connection>, reader: &mut SocketReader) {
     let closed = async {
-        while connection.has_rest() {
+        while !connection.push_rest() {
             if connection.socket.writable().await.is_err() {
                 return;
             }
-            connection.push_rest();
         }
         connection.socket.shut_down();
         let mut sink = vec![0; 1024];

@@ -150,11 +150,15 @@ impl SocketWriter {
         }
     }
 
-    /// Whether everything written is with the kernel; tries to hand over what is not.
-    pub fn try_flush(&self) -> bool {
-        self.tls
-            .as_ref()
-            .is_none_or(|tls| self.flush_tls(&mut tls.lock()).is_ok())
+    /// Hands over to the kernel what TLS still holds.
+    ///
+    /// # Errors
+    /// `WouldBlock` while something is left; anything else: the socket broke.
+    pub fn try_flush(&self) -> io::Result<()> {
+        match &self.tls {
+            Some(tls) => self.flush_tls(&mut tls.lock()),
+            None => Ok(()),
+        }
     }
 
     /// Hands the kernel the records TLS holds.

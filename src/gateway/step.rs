@@ -4,7 +4,7 @@
 //! (`deliver`). Marks (`gap`, `live`, a new life) are made here, in their place between frames.
 
 use tidewire_protocol::{
-    Frame, Position,
+    Epoch, Frame, Position,
     command::{Fallback, Mode},
     frame::{GapReason, Recovery},
 };
@@ -131,22 +131,33 @@ impl Step {
         }
     }
 
-    /// Tells that the log began another life, and starts over from its head.
+    /// Tells that the log began another life, and starts over with what was joined to the
+    /// position: its state, its last publications, or nothing that came before.
     pub fn begin_life(&mut self, sub: &Sub, life: u32, position: Position, message: &mut Message) {
-        let phase = match sub.wishes.fallback {
-            Fallback::State => Phase::Snapshot { from: 1 },
-            Fallback::Now | Fallback::Last(_) => Phase::Replay,
+        let (cursor, phase) = match sub.wishes.fallback {
+            Fallback::Now => (position.offset, Phase::Replay),
+            Fallback::State => (position.offset, Phase::Snapshot { from: 1 }),
+            Fallback::Last(n) => (position.offset.saturating_sub(u64::from(n)), Phase::Replay),
         };
-        self.progress = Progress {
+        let next = Progress {
             life,
-            cursor: position.offset,
+            cursor,
             phase,
             replayed: 0,
         };
+        self.start_over(sub, position.epoch, next, message);
+    }
+
+    /// Tells that delivery starts over at `next`.
+    pub fn start_over(&mut self, sub: &Sub, epoch: Epoch, next: Progress, message: &mut Message) {
+        self.progress = next;
         message.push(&Frame::Subscribed {
             i: None,
             channel: sub.channel.name().clone(),
-            position,
+            position: Position {
+                epoch,
+                offset: next.cursor,
+            },
             recovery: Recovery::Reset,
         });
     }

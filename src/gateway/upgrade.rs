@@ -194,9 +194,11 @@ fn begin(
     }
     gateway.metrics.connections.increment(1.0);
     gateway.metrics.connections_opened.increment(1);
+    // Copied here: the server's bytes keep 8 KiB alive however few they are.
+    let early = early.to_vec();
     let tasks = gateway.tasks.clone();
     tasks.spawn(async move {
-        read::run(Arc::clone(&connection), reader, early.to_vec()).await;
+        read::run(Arc::clone(&connection), reader, early).await;
         gateway.metrics.connections.decrement(1.0);
         gateway.metrics.connections_closed.count(
             connection

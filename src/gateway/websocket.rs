@@ -55,6 +55,8 @@ pub struct Inbox {
     torn: Vec<u8>,
     /// The fragments of a message so far; none outside a fragmented message.
     fragments: Option<Vec<u8>>,
+    /// The client closed: what follows is not read (RFC 6455, 5.5.1).
+    closed: bool,
 }
 
 impl Inbox {
@@ -69,10 +71,12 @@ impl Inbox {
             message_bytes_max,
             torn: Vec::new(),
             fragments: None,
+            closed: false,
         }
     }
 
-    /// Takes bytes as they came and hands out what is whole. `bytes` are unmasked in place.
+    /// Takes bytes as they came and hands out what is whole; nothing after a close. `bytes` are
+    /// unmasked in place.
     ///
     /// # Errors
     /// The stream cannot go on after an error.
@@ -104,6 +108,9 @@ impl Inbox {
         on: &mut impl FnMut(Incoming<'_>),
     ) -> Result<usize, WireError> {
         let mut used = 0;
+        if self.closed {
+            return Ok(bytes.len());
+        }
         while let Some((header, begin, length)) = self.header(&bytes[used..])? {
             let end = begin + length;
             if bytes.len() - used < end {
@@ -112,6 +119,9 @@ impl Inbox {
             let payload = &mut bytes[used + begin..used + end];
             unmask(payload, header.mask.ok_or(WireError::Broken)?);
             self.frame(&header, payload, on)?;
+            if self.closed {
+                return Ok(bytes.len());
+            }
             used += end;
         }
         Ok(used)
@@ -152,7 +162,10 @@ impl Inbox {
         match (header.opcode, &mut self.fragments) {
             (OpCode::Control(Control::Ping), _) => on(Incoming::Ping(payload)),
             (OpCode::Control(Control::Pong), _) => {}
-            (OpCode::Control(Control::Close), _) => on(Incoming::Close),
+            (OpCode::Control(Control::Close), _) => {
+                self.closed = true;
+                on(Incoming::Close);
+            }
             (OpCode::Data(Data::Continue), Some(fragments)) => {
                 fragments.extend_from_slice(payload);
                 if header.is_final {

@@ -39,9 +39,9 @@ impl Bucket {
             self.tokens -= 1.0;
             return Ok(());
         }
-        let wait = Duration::from_secs_f64(
-            ((1.0 - self.tokens) / self.rate / 1000.0).clamp(0.001, WAIT_SECONDS_MAX),
-        );
+        // Rounded up: whoever waits this long finds the token.
+        let wait_ms = ((1.0 - self.tokens) / self.rate).ceil();
+        let wait = Duration::from_secs_f64((wait_ms / 1000.0).clamp(0.001, WAIT_SECONDS_MAX));
         Err(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
     }
 }

@@ -10,7 +10,7 @@ use tidewire_protocol::{
     command::{Fallback, Mode},
 };
 
-use super::{Member, Session, Sub};
+use super::{Member, Phase, Session, Sub};
 
 /// A session as the store has it.
 #[derive(Debug, Default, PartialEq)]
@@ -55,8 +55,10 @@ struct Entry {
 
 fn entry(sub: &Sub) -> Entry {
     let (life, position) = sub.channel.position();
-    // A cursor of a life that ended means nothing: the subscription goes on from a reset.
-    let (epoch, floor) = if life == sub.progress.life {
+    // A cursor of a life that ended means nothing, and one whose snapshot is not complete says
+    // more than the client was given: the subscription goes on from a reset.
+    let stands = life == sub.progress.life && !matches!(sub.progress.phase, Phase::Snapshot { .. });
+    let (epoch, floor) = if stands {
         (position.epoch, sub.floor)
     } else {
         (Epoch::unknown(), 0)

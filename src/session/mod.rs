@@ -193,6 +193,8 @@ impl Session {
     ) {
         let at = usize::from(slot);
         if self.subs.len() <= at {
+            // Exactly: most sessions hold one or two, and every idle one holds this memory.
+            self.subs.reserve_exact(at + 1 - self.subs.len());
             self.subs.resize_with(at + 1, || None);
         }
         assert!(

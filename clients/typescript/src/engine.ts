@@ -28,8 +28,6 @@ export interface EngineOptions {
   persist?: "tab" | StorageLike;
   /** A WebSocket class where there is no global one. */
   webSocket?: WebSocketClass;
-  /** Heartbeat asked of the node, in seconds. */
-  heartbeat?: number;
   /** All outside means at once, for tests and foreign runtimes. */
   environment?: Environment;
 }
@@ -53,7 +51,6 @@ export interface HubEvents {
 
 /** Positions are acknowledged, and written down, at most so often. */
 const ACK_MS = 1_000;
-const SDK = "tidewire-js/0.1.0";
 
 export class Engine implements LinkHost {
   readonly env: Environment;
@@ -68,7 +65,7 @@ export class Engine implements LinkHost {
   private wasOnline = false;
   private final: HubError | null = null;
 
-  constructor({ url: address, token, encoding = json, persist, webSocket, heartbeat, environment }: EngineOptions) {
+  constructor({ url: address, token, encoding = json, persist, webSocket, environment }: EngineOptions) {
     const env = (this.env = environment ?? systemEnvironment(webSocket));
     const url = endpoint(address);
     this.beatTimer = new Timer(env);
@@ -79,7 +76,8 @@ export class Engine implements LinkHost {
     this.persistence = new Persistence(env, persist === "tab" ? env.storage : (persist ?? null), "tidewire:1:" + url);
     this.link = new Link(
       env,
-      { url, encodings: encoding === json ? [json] : [encoding, json], sdk: SDK, hb: heartbeat },
+      url,
+      encoding === json ? [json] : [encoding, json],
       new TokenSource(env, token),
       this.persistence,
       this,
@@ -93,7 +91,7 @@ export class Engine implements LinkHost {
   }
 
   connect(): void {
-    this.final = null;
+    if (this.link.status.get().state === "blocked") this.final = null;
     this.link.connect();
   }
 
@@ -107,14 +105,14 @@ export class Engine implements LinkHost {
   publish(channel: string, event: string | undefined, data: unknown, options: PublishOptions): Publication {
     const publication = this.publisher.publish(channel, event, data, options);
     if (this.final) this.publisher.clear(this.final);
-    else this.link.connect();
+    else this.link.need();
     return publication;
   }
 
   request(frame: Request): Promise<Ok> {
     const answer = this.requests.lasting(frame);
     if (this.final) this.requests.fail(this.final);
-    else this.link.connect();
+    else this.link.need();
     return answer;
   }
 
@@ -205,6 +203,6 @@ export class Engine implements LinkHost {
 
 function endpoint(url: string): string {
   const [, secure, host, path] = /^(?:ws|http)(s?):\/\/([^/?#]+)(.*)$/.exec(url) ?? [];
-  if (!host) throw new TypeError("not a hub's address: " + url);
+  if (!host) throw new TypeError("url: " + url);
   return `ws${secure}://${host}${!path || path === "/" ? "/v1/connect" : path}`;
 }

@@ -44,7 +44,7 @@ export interface Environment {
   lock?(name: string, waitMs: number): Promise<(() => void) | null>;
   /** Calls back for each event until the returned function is called. */
   lifecycle(listener: (event: LifecycleEvent) => void): () => void;
-  /** An error thrown by the application's own handler. */
+  /** An error thrown by the application's own handler: it has to surface as an uncaught one. */
   report(error: unknown): void;
 }
 
@@ -60,7 +60,6 @@ interface Globals {
   document?: Target & { visibilityState?: string };
   addEventListener?: Target["addEventListener"];
   removeEventListener?: Target["removeEventListener"];
-  reportError?(error: unknown): void;
   AbortSignal?: { timeout?(ms: number): unknown };
   navigator?: { locks?: { request(name: string, options: { signal: unknown }, held: () => Promise<void>): Promise<void> } };
 }
@@ -111,15 +110,16 @@ export function systemEnvironment(webSocket?: WebSocketClass): Environment {
     defer: (run) => void Promise.resolve().then(run),
     openSocket(url, protocols) {
       const Socket = webSocket ?? globals.WebSocket;
-      if (!Socket) throw new TypeError("no WebSocket here: pass one as `webSocket`");
+      if (!Socket) throw new TypeError("no WebSocket: pass `webSocket`");
       return new Socket(url, protocols) as WebSocketLike;
     },
     storage: tabStorage(globals),
     ...locker(globals),
     lifecycle: (listener) => lifecycle(globals, listener),
     report(error) {
-      if (globals.reportError) globals.reportError(error);
-      else globals.setTimeout(() => { throw error; }, 0);
+      globals.setTimeout(() => {
+        throw error;
+      }, 0);
     },
   };
 }

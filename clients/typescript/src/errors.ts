@@ -36,5 +36,3 @@ export class HubError extends Error {
 export class Forbidden extends Error {
   override readonly name = "Forbidden";
 }
-
-export const closedError = (): HubError => new HubError(1, "closed");

@@ -32,7 +32,7 @@ export async function readHistory(ch: string, options: HistoryOptions, request: 
   const way = after === undefined ? "before" : "after";
   const ok = await request({ t: "history", ch, e: epoch, [way]: offset, n: limit });
   const e = ok.e ?? epoch ?? "";
-  const items = (ok.items ?? []).sort((a, b) => a.o - b.o).map((item) => toMessage(ch, e, item, true));
+  const items = (ok.items ?? []).map((item) => toMessage(ch, e, item, true));
   const edge = (way === "after" ? items.at(-1) : items[0])?.offset ?? offset ?? 0;
   return {
     items,

@@ -8,6 +8,6 @@ import { utf8Length } from "./driver/publisher.js";
 export function channelName(pattern: string, params?: Record<string, string | number>): string {
   const name = params ? pattern.replace(/\{(\w+)\}/g, (_, key: string) => String(params[key] ?? "\n")) : pattern;
   if (!name || name !== name.trim() || /[\p{Cc}\p{Surrogate}]/u.test(name) || utf8Length(name) > 200)
-    throw new HubError(400, "bad_request", "not a channel name: " + JSON.stringify(name));
+    throw new HubError(400, "bad_request", "channel name");
   return name;
 }

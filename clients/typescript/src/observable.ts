@@ -35,10 +35,6 @@ export class Emitter<Events> {
   emit<E extends keyof Events>(name: E, event: Events[E]): void {
     for (const run of [...(this.listeners.get(name) ?? [])]) guarded(this.report, run as (event: Events[E]) => void, event);
   }
-
-  heard(name: keyof Events): boolean {
-    return Boolean(this.listeners.get(name)?.size);
-  }
 }
 
 export class Value<T> implements Observable<T> {
@@ -55,11 +51,6 @@ export class Value<T> implements Observable<T> {
   set(value: T): void {
     this.value = value;
     this.told.emit("value", value);
-  }
-
-  /** Whether anybody listens. */
-  get watched(): boolean {
-    return this.told.heard("value");
   }
 
   subscribe(run: (value: T) => void): () => void {

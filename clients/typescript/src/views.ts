@@ -23,6 +23,7 @@ abstract class View<T> implements Observable<T> {
   seen = 0;
   protected subscription: Subscription | null = null;
   private readonly value: Value<T>;
+  private watchers = 0;
   private scheduled = false;
   private lastTold = 0;
 
@@ -42,6 +43,7 @@ abstract class View<T> implements Observable<T> {
 
   subscribe(listener: (value: T) => void): () => void {
     const end = this.value.subscribe(listener);
+    this.watchers++;
     const joined = this.subscription;
     this.subscription = this.engine.subscriptions.acquire(this.channel, this);
     if (!joined) this.joined(this.subscription);
@@ -50,7 +52,7 @@ abstract class View<T> implements Observable<T> {
       if (ended) return;
       ended = true;
       end();
-      if (!this.value.watched) this.engine.subscriptions.release(this.channel, this);
+      if (--this.watchers === 0) this.engine.subscriptions.release(this.channel, this);
     };
   }
 

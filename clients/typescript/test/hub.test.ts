@@ -21,6 +21,31 @@ test("nothing is opened before the hub is used, and everything is gone after clo
   hub.connect();
   await world.advance(60_000);
   assert.equal(world.sockets.length, 1);
+  await assert.rejects(hub.channel("chat:1").publish("x", 1).acked, { name: "closed" });
+});
+
+test("using a channel neither shortens the wait nor undoes blocked nor wakes a page put away", async () => {
+  const world = new World();
+  const hub = hubIn(world);
+  hub.connect();
+  await world.settle();
+  world.socket.cut();
+  hub.channel("c").on("*", () => {});
+  hub.channel("c").publish("x", 1);
+  await world.settle();
+  assert.equal(world.sockets.length, 1);
+  await world.advance(250);
+  await world.lifecycle("freeze");
+  hub.channel("d").on("*", () => {});
+  await world.advance(60_000);
+  assert.equal(world.sockets.length, 2);
+  await world.lifecycle("resume");
+  await world.welcome();
+  world.socket.push({ t: "bye", code: 4403, name: "forbidden" });
+  hub.channel("e").on("*", () => {});
+  await world.advance(60_000);
+  assert.equal(world.sockets.length, 3);
+  assert.equal(hub.status.get().state, "blocked");
 });
 
 test("addresses", async () => {
@@ -156,6 +181,19 @@ test("a token is renewed before it expires even where the node does not ask", as
   assert.deepEqual(world.socket.sent, []);
   await world.advance(1);
   assert.deepEqual(world.socket.sent, [{ t: "auth", i: 1, token: "t2" }]);
+});
+
+test("a source that gives an expiring token again does not make the connection spin", async () => {
+  const world = new World();
+  const hub = hubIn(world, { token: "fixed" });
+  hub.connect();
+  const exp = world.now + 10_000;
+  await world.welcome({ exp, hb: 200 });
+  for (let second = 0; second < 40; second++) {
+    await world.advance(1_000);
+    for (const { i } of world.socket.sent) if ((i as number) > second) world.socket.push({ t: "ok", i, exp });
+  }
+  assert.ok(world.socket.sent.length <= 8, String(world.socket.sent.length));
 });
 
 test("the outbox is bounded, can be looked at and cleared, and gives up in time", async () => {

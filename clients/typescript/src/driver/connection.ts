@@ -22,13 +22,14 @@ export interface Hooks {
 }
 
 export class Connection {
+  /** Frames can be written. */
+  open = false;
   /** `welcome` was read. */
   welcomed = false;
   /** Subscriptions as this connection's hello named them, by channel. */
   readonly announced = new Map<string, Sub>();
   private readonly socket: WebSocketLike;
   private encoding: Encoding;
-  private open = false;
   private dropped = false;
   private lastInbound: number;
   private silenceMax = WELCOME_WITHIN_MS;
@@ -57,13 +58,8 @@ export class Connection {
     this.watch();
   }
 
-  /** True where frames can be written. */
-  get writable(): boolean {
-    return this.open && !this.dropped;
-  }
-
   send(frame: Command): void {
-    if (this.writable) this.socket.send(this.encoding.encode(frame));
+    if (this.open) this.socket.send(this.encoding.encode(frame));
   }
 
   /** `hb` in seconds, from `welcome`. */

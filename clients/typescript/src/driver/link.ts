@@ -6,7 +6,7 @@ import { backoff } from "../core/backoff.js";
 import { afterClose } from "../core/close.js";
 import { Session } from "../core/session.js";
 import type { Environment } from "../environment.js";
-import { Forbidden, HubError, closedError } from "../errors.js";
+import { Forbidden, HubError } from "../errors.js";
 import { Value } from "../observable.js";
 import type { Bye, Command, Encoding, Push, Welcome } from "../protocol/frames.js";
 import { Connection } from "./connection.js";
@@ -39,17 +39,13 @@ export interface LinkHost {
   /** Blocked or closed: nothing more will be answered. */
   ended(error: HubError): void;
 }
-export interface LinkOptions {
-  url: string;
-  encodings: readonly [Encoding, ...Encoding[]];
-  sdk: string;
-  hb: number | undefined;
-}
 
+const SDK = "tidewire-js/0.1.0";
 /** A connection that lived this long after `welcome` was a good one: the next wait starts small again. */
 const STABLE_MS = 5_000;
-/** The part of a token's remaining life after which a fresh one is fetched. */
+/** The part of a token's remaining life after which a fresh one is fetched, and the least wait: a source may give an old one again. */
 const REFRESH_AT = 0.9;
+const REFRESH_LEAST_MS = 5_000;
 
 export class Link {
   readonly session = new Session();
@@ -75,7 +71,8 @@ export class Link {
 
   constructor(
     private readonly env: Environment,
-    private readonly options: LinkOptions,
+    private readonly url: string,
+    private readonly encodings: readonly [Encoding, ...Encoding[]],
     private readonly tokens: TokenSource,
     private readonly persistence: Persistence,
     private readonly host: LinkHost,
@@ -91,14 +88,19 @@ export class Link {
 
   /** True where a frame sent at once belongs to the connection whose hello named the subscriptions. */
   get writable(): boolean {
-    return (this.living ?? this.pipelined)?.writable ?? false;
+    return this.out?.open ?? false;
   }
 
   send(frame: Command): void {
-    (this.living ?? this.pipelined)?.send(frame);
+    this.out?.send(frame);
   }
 
-  /** Starts, or starts again after `blocked`. Does nothing while a connection lives or is under way. */
+  /** Something wants the node: opens a connection unless one lives, is under way or waits for its time. */
+  need(): void {
+    if (!this.living && !this.retryTimer.running) this.open();
+  }
+
+  /** As the user wishes: at once, and again after `blocked`. */
   connect(): void {
     if (this.stopped === "closed" || this.living) return;
     this.stopped = "";
@@ -129,7 +131,11 @@ export class Link {
     this.send({ t: "leave" });
     this.stop("closed", { state: "closed" });
     this.persistence.forget();
-    this.host.ended(closedError());
+    this.host.ended(new HubError(1, "closed"));
+  }
+
+  private get out(): Connection | null {
+    return this.living ?? this.pipelined;
   }
 
   private stop(why: "asleep" | "blocked" | "closed", status: Status): void {
@@ -174,7 +180,7 @@ export class Link {
     if (this.token !== undefined && token !== this.token) this.host.subscriptions.renewed();
     this.token = token;
     try {
-      this.next = new Connection(this.env, this.options.url, this.options.encodings, {
+      this.next = new Connection(this.env, this.url, this.encodings, {
         opened: (connection) => this.opened(connection),
         frame: (connection, frame) => this.frame(connection, frame),
         ended: (connection, code, bye) => this.ended(connection, code, bye),
@@ -197,15 +203,8 @@ export class Link {
     const session = this.session.claim(this.env.now());
     if (session) this.host.save();
     const pipelined = !this.living;
-    const { sdk, hb } = this.options;
-    connection.send({
-      t: "hello",
-      token: this.token,
-      session,
-      subs: this.host.subscriptions.hello(connection, pipelined),
-      sdk,
-      hb,
-    });
+    const subs = this.host.subscriptions.hello(connection, pipelined);
+    connection.send({ t: "hello", token: this.token, session, subs, sdk: SDK });
     if (!pipelined) return;
     this.pipelined = connection;
     this.host.pipeline();
@@ -215,8 +214,6 @@ export class Link {
     if (connection === this.next && frame.t === "welcome") return this.promote(connection, frame);
     if (connection !== this.living) return;
     switch (frame.t) {
-      case "welcome":
-        return;
       case "ping":
         return connection.send({ t: "pong", c: this.host.subscriptions.acks() });
       case "auth":
@@ -261,11 +258,11 @@ export class Link {
       if (this.pipelined === connection) this.host.down();
       this.pipelined = null;
     }
-    const { unauthenticated, claimed } = this;
+    const { unauthenticated, claimed, session } = this;
+    const { welcomed } = connection;
     const attempt = this.living ? undefined : bye?.attempt;
-    const ending = { code, welcomed: connection.welcomed, unauthenticated, claimed, attempt };
     const name = bye?.name ?? "closed_" + code;
-    switch (afterClose({ ...ending, replaced: this.session.takeoversBefore(now) })) {
+    switch (afterClose({ code, welcomed, unauthenticated, claimed, attempt, replaced: session.takeoversBefore(now) })) {
       case "resume":
         return this.retry(bye?.retry ?? 0, code, name);
       case "token":
@@ -300,7 +297,7 @@ export class Link {
   /* `exp` is of the broker's clock. The node asks at 90 % of the token's life; the timer stands in where it does not. */
   private expires(exp: number | undefined): void {
     const life = (exp ?? Infinity) - this.clockOffset - this.env.now();
-    this.refreshTimer.start(life * REFRESH_AT, () => this.refresh());
+    this.refreshTimer.start(Math.max(life * REFRESH_AT, REFRESH_LEAST_MS), () => this.refresh());
   }
 
   private refresh(): void {

@@ -60,7 +60,7 @@ export class Subscriptions implements Surroundings {
     if (subscription.consumers.size === 0) subscription.refused = null;
     subscription.attach(consumer);
     this.due(subscription);
-    this.around.link.connect();
+    this.around.link.need();
     return subscription;
   }
 

@@ -35,7 +35,7 @@ export class TokenSource {
     const reason = this.stale ?? "connect";
     let timer: unknown;
     const late = new Promise<never>((_, reject) => {
-      timer = this.env.setTimer(() => reject(new Error("token callback gave no answer")), TOKEN_WITHIN_MS);
+      timer = this.env.setTimer(() => reject(new Error("no token in time")), TOKEN_WITHIN_MS);
     });
     try {
       const token = await Promise.race([Promise.resolve().then(() => source({ reason })), late]);

@@ -16,6 +16,6 @@ export function toBase64(bytes: Uint8Array): string {
 
 /** Throws where the text is not base64. */
 export function fromBase64(text: string): Uint8Array {
-  if (text.length % 4 || !/^[A-Za-z0-9+/]*={0,2}$/.test(text)) throw new TypeError("not base64");
+  if (!/^([\w+/]{4})*([\w+/]{3}=|[\w+/]{2}==)?$/.test(text)) throw new TypeError("not base64");
   return Uint8Array.from(globals.atob(text), (letter) => letter.charCodeAt(0));
 }

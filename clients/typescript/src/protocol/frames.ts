@@ -34,7 +34,6 @@ export interface Hello {
   session?: { id: string; key: string; attempt: number } | undefined;
   subs: Sub[];
   sdk: string;
-  hb?: number | undefined;
 }
 export interface Pub extends Body {
   t: "pub";

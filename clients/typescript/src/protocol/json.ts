@@ -21,7 +21,7 @@ export const json: Encoding = {
   protocol: "tidewire.v1.json",
   encode: (frame: Command) => JSON.stringify(asJson(frame)),
   decode(message) {
-    if (typeof message !== "string") throw new TypeError("JSON comes as text");
+    if (typeof message !== "string") throw new TypeError("not text");
     const frames: Push[] = [];
     for (const line of message.split("\n")) {
       if (!line) continue;

@@ -206,11 +206,12 @@ impl Journey {
     async fn run(mut self, node: &TestNode) -> Self {
         for _ in 0..STEPS {
             let at = usize::try_from(self.seeded.below(4)).unwrap();
-            match self.seeded.below(10) {
-                0..5 => self.sub(at).await,
-                5 => self.unsub(at).await,
-                6 | 7 => self.resume(node).await,
-                8 => self.acknowledge().await,
+            match self.seeded.below(300) {
+                0 => node.delete(CHANNELS[at]).await,
+                1..150 => self.sub(at).await,
+                150..180 => self.unsub(at).await,
+                180..240 => self.resume(node).await,
+                240..270 => self.acknowledge().await,
                 _ => self.settle().await,
             }
         }
@@ -246,10 +247,6 @@ async fn whatever_clients_do_no_publication_is_skipped_or_doubled_untold() {
                 .collect();
             writer.send_all(&frames).await;
             writer.drained().await;
-            if n % 20 == 19 {
-                let at = usize::try_from(n / 20 % 4).unwrap();
-                node.delete(CHANNELS[at]).await;
-            }
         }
     };
     let travelling = async {

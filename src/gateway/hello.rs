@@ -60,11 +60,10 @@ pub async fn open(connection: &Arc<Connection>, hello: Hello) -> Option<Opened> 
         Err(error) => {
             tracing::debug!(connection_id = connection.id, %error, "a token was refused");
             gateway.metrics.rejected.count(Rejection::of(error.code()));
-            match error.code() {
-                ErrorCode::Unavailable => {
-                    connection.close(CloseCode::Overloaded, Some(RETRY_MS), None)
-                }
-                _unauthenticated => connection.close(CloseCode::Unauthenticated, None, None),
+            if error.code() == ErrorCode::Unavailable {
+                connection.close(CloseCode::Overloaded, Some(RETRY_MS), None);
+            } else {
+                connection.close(CloseCode::Unauthenticated, None, None);
             }
             return None;
         }

@@ -4,12 +4,14 @@
 //! `feed`, `store`, `auth` and `presence`. Nothing outside knows the WebSocket library.
 
 mod admission;
+mod answer;
 mod checkpoints;
 mod commands;
 mod connection;
 mod deliver;
 mod hello;
 mod load;
+mod pages;
 mod read;
 mod refresh;
 mod socket;
@@ -298,10 +300,9 @@ impl Gateway {
 
     /// Counts an accepted publication under its namespace.
     pub fn count_publication(&self, channel: &ChannelName, source: PublicationSource) {
-        if let Some(namespace) = self.namespaces.resolve(channel) {
-            if let Some(counts) = self.metrics.namespace(namespace) {
-                counts.publications.count(source);
-            }
+        let namespace = self.namespaces.resolve(channel);
+        if let Some(counts) = namespace.and_then(|namespace| self.metrics.namespace(namespace)) {
+            counts.publications.count(source);
         }
     }
 }

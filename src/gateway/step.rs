@@ -142,6 +142,7 @@ impl Step {
         let next = Progress {
             life,
             cursor,
+            begun: cursor,
             phase,
             replayed: 0,
         };

@@ -37,6 +37,8 @@ pub struct Progress {
     pub life: u32,
     /// The last offset given to the client.
     pub cursor: u64,
+    /// The offset after which this delivery began.
+    pub begun: u64,
     /// What the subscription waits for.
     pub phase: Phase,
     /// Publications replayed so far.
@@ -99,7 +101,7 @@ impl Sub {
     /// Moves the cursor. In another life of the log nothing was acknowledged yet.
     pub const fn move_to(&mut self, progress: Progress) {
         if progress.life != self.progress.life {
-            self.floor = progress.cursor;
+            self.floor = progress.begun;
         }
         self.progress = progress;
     }

@@ -116,7 +116,7 @@ impl TestNode {
             ..Sources::default()
         })
         .unwrap();
-        self.node = Some(Node::start(loaded.config).await.unwrap());
+        self.node = Some(Node::start(loaded.config).unwrap());
     }
 
     pub fn address(&self) -> SocketAddr {

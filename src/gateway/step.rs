@@ -124,6 +124,9 @@ impl Step {
         self.gap = Some(reason);
         self.progress.cursor = to;
         if sub.wishes.fallback == Fallback::State {
+            if self.progress.phase == Phase::Live {
+                self.progress.replayed = 0;
+            }
             self.progress.phase = Phase::Snapshot { from: 1 };
         }
     }

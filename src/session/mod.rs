@@ -228,8 +228,8 @@ impl Session {
         };
         if sub.progress.phase == Phase::Live {
             sub.progress.phase = Phase::Replay;
-            sub.progress.replayed = 0;
         }
+        sub.progress.replayed = 0;
         let fallback = sub.wishes.fallback;
         sub.wishes = Wishes { fallback, ..wishes };
         (sub.number, sub.reader) = (number, reader);

@@ -9,7 +9,7 @@ use crate::{
 };
 
 const CHANNELS: [&str; 4] = ["news", "small:x", "tiny:x", "volatile:x"];
-const STEPS: u64 = 40;
+const STEPS: u64 = 60;
 
 /// What the client knows of one subscription.
 #[derive(Clone, Default)]
@@ -29,6 +29,8 @@ struct Journey {
     held: [Option<Held>; 4],
     seeded: Seeded,
     seen: u64,
+    gaps: u64,
+    resets: u64,
 }
 
 impl Journey {
@@ -45,6 +47,8 @@ impl Journey {
             held: Default::default(),
             seeded,
             seen: 0,
+            gaps: 0,
+            resets: 0,
         }
     }
 
@@ -55,6 +59,7 @@ impl Journey {
         };
         let offset = frame["o"].as_u64().unwrap_or_default();
         if frame["t"] == "ok" {
+            self.resets += u64::from(frame["rec"] == "reset");
             let latest = self.held[at].as_ref().is_some_and(|held| held.latest);
             self.held[at] = Some(Held {
                 epoch: frame["e"].as_str().unwrap().to_owned(),
@@ -84,8 +89,11 @@ impl Journey {
                 assert_eq!(frame["from"], held.cursor + 1, "{frame} of {}", self.user);
                 assert!(frame["to"].as_u64().unwrap() > held.cursor);
                 held.cursor = frame["to"].as_u64().unwrap();
+                self.gaps += 1;
             }
             "state" => {
+                held.replayed *= u64::from(held.replaying);
+                held.replaying = true;
                 for item in frame["items"].as_array().unwrap() {
                     assert!(item["o"].as_u64().unwrap() <= held.cursor, "{frame}");
                 }
@@ -120,7 +128,7 @@ impl Journey {
             1 if at == 2 => wish["state"] = json!(true),
             2 | 3 => {
                 if let Some(held) = &held {
-                    let back = self.seeded.below(30).min(held.cursor);
+                    let back = self.seeded.below(150).min(held.cursor);
                     wish["e"] = json!(held.epoch);
                     wish["o"] = json!(held.cursor - back);
                 }
@@ -195,47 +203,77 @@ impl Journey {
         self.client.send(json!({"t": "ack", "c": c})).await;
     }
 
-    async fn run(mut self, node: &TestNode) -> u64 {
+    async fn run(mut self, node: &TestNode) -> Self {
         for _ in 0..STEPS {
             let at = usize::try_from(self.seeded.below(4)).unwrap();
-            match self.seeded.below(10) {
-                0..5 => self.sub(at).await,
-                5 => self.unsub(at).await,
-                6 | 7 => self.resume(node).await,
-                8 => self.acknowledge().await,
+            match self.seeded.below(300) {
+                0 => node.delete(CHANNELS[at]).await,
+                1..150 => self.sub(at).await,
+                150..180 => self.unsub(at).await,
+                180..240 => self.resume(node).await,
+                240..270 => self.acknowledge().await,
                 _ => self.settle().await,
             }
         }
-        self.settle().await;
-        self.seen
+        self
+    }
+
+    /// Reads until every subscription has reached these heads.
+    async fn arrive(&mut self, heads: &[Value]) {
+        let is_behind = |(held, head): (&Option<Held>, &Value)| {
+            held.as_ref()
+                .is_some_and(|held| head["e"] != held.epoch || head["o"] != held.cursor)
+        };
+        while self.held.iter().zip(heads).any(is_behind) {
+            let frame = self.client.frame().await;
+            self.take(&frame);
+        }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_clients_do_no_publication_is_skipped_or_doubled_untold() {
-    let config = CONFIG.replacen("history_size = 1000", "history_size = 60", 1);
+    let config = CONFIG
+        .replacen("history_size = 1000", "history_size = 100", 1)
+        .replace("[limits]", "[limits]\ntail_bytes = \"256KiB\"");
     let node = TestNode::with(&config).await;
     let mut writer = node.client("writer").await;
+    let data = "x".repeat(4000);
     let writing = async {
         for n in 0..u64::MAX {
             let frames: Vec<Value> = CHANNELS
                 .iter()
-                .map(|name| json!({"t": "pub", "ch": name, "k": format!("k{}", n % 5), "d": n}))
+                .map(|name| json!({"t": "pub", "ch": name, "k": format!("k{}", n % 5), "d": data}))
                 .collect();
             writer.send_all(&frames).await;
             writer.drained().await;
-            if n % 100 == 99 {
-                let at = usize::try_from(n / 100 % 4).unwrap();
-                node.delete(CHANNELS[at]).await;
-            }
         }
     };
     let travelling = async {
-        let journeys = (1..=8).map(async |seed| Journey::begin(&node, seed).await.run(&node).await);
+        let journeys =
+            (1..=20).map(async |seed| Journey::begin(&node, seed).await.run(&node).await);
         futures_util::future::join_all(journeys).await
     };
-    tokio::select! {
-        () = writing => {}
-        seen = travelling => assert!(seen.iter().sum::<u64>() > 100, "{seen:?}"),
+    let mut journeys = tokio::select! {
+        () = writing => return,
+        journeys = travelling => journeys,
+    };
+    let mut last = node.client("last").await;
+    let mut heads = Vec::new();
+    for name in CHANNELS {
+        heads.push(
+            last.publish_with(name, json!({"k": "last", "d": "end"}))
+                .await,
+        );
     }
+    for journey in &mut journeys {
+        journey.arrive(&heads).await;
+    }
+    let total = |count: fn(&Journey) -> u64| journeys.iter().map(count).sum::<u64>();
+    assert!(total(|journey| journey.seen) > 100);
+    let (gaps, resets) = (
+        total(|journey| journey.gaps),
+        total(|journey| journey.resets),
+    );
+    assert!(gaps > 0 && resets > 0, "{gaps} gaps, {resets} resets");
 }

@@ -9,6 +9,7 @@
     reason = "tests fail by panicking, match the enums of libraries, and await every helper alike"
 )]
 
+mod backend;
 mod bad_input;
 mod delivery;
 mod floods;

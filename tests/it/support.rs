@@ -333,7 +333,7 @@ impl Client {
                 Message::Text(text) => self.frames.extend(wire::parse(&text)),
                 Message::Binary(bytes) => self.frames.extend(wire::unpack(&bytes)),
                 Message::Close(close) => panic!("closed: {close:?}, after {:?}", self.frames),
-                _ => {}
+                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
             }
             if let Some(frame) = self.frames.pop_front() {
                 return frame;

@@ -10,6 +10,7 @@
 )]
 
 mod backend;
+mod admission;
 mod bad_input;
 mod delivery;
 mod floods;

@@ -21,7 +21,7 @@ async fn scrape(node: &TestNode) -> Metrics {
 }
 
 /// Scrapes until a metric has this value: connections end a moment after the client did.
-async fn until(node: &TestNode, name: &str, value: f64) -> Metrics {
+pub async fn until(node: &TestNode, name: &str, value: f64) -> Metrics {
     tokio::time::timeout(PATIENCE, async {
         loop {
             let metrics = scrape(node).await;

@@ -11,8 +11,8 @@ export interface Saved {
   outbox?: { frame: Record<string, unknown>; expires: number; tried: boolean }[];
 }
 
-/* A reloading page gives its lock up within a moment; a living twin keeps it. */
-const LOCK_WITHIN_MS = 250;
+/* A reloading page gives its lock up within a moment, but a busy one hears of it late; a living twin keeps it. */
+const LOCK_WITHIN_MS = 2_000;
 
 export class Persistence {
   private release: (() => void) | null = null;

@@ -1,0 +1,71 @@
+//! A client's socket with the least code: a handshake, masked text out, bytes in.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+};
+
+/// Connections from one loopback address, so that ports never run out.
+const PER_ADDRESS: usize = 20_000;
+
+/// Connects, says hello with these subscriptions (JSON) and reads until `ready` was seen in what came.
+pub async fn open(server: SocketAddr, number: usize, hello: &str, ready: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    let last = u8::try_from(2 + number / PER_ADDRESS).unwrap();
+    socket
+        .bind(SocketAddr::V4(SocketAddrV4::new(
+            Ipv4Addr::new(127, 0, 0, last),
+            0,
+        )))
+        .unwrap();
+    let mut stream = socket.connect(server).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let request = format!(
+        "GET /v1/connect HTTP/1.1\r\nHost: {server}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: tidewire.v1.json\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36\r\nAccept-Language: en\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    expect(&mut stream, "\r\n\r\n").await;
+    stream.write_all(&text(hello)).await.unwrap();
+    expect(&mut stream, ready).await;
+    stream
+}
+
+/// Reads until a text came.
+pub async fn expect(stream: &mut TcpStream, wanted: &str) {
+    let mut seen = Vec::new();
+    let mut buffer = [0; 4096];
+    while !seen
+        .windows(wanted.len())
+        .any(|window| window == wanted.as_bytes())
+    {
+        let count = stream.read(&mut buffer).await.unwrap();
+        assert!(
+            count > 0,
+            "the node closed: {}",
+            String::from_utf8_lossy(&seen)
+        );
+        seen.extend_from_slice(&buffer[..count]);
+    }
+}
+
+/// A masked text frame; the mask is zero, which is a mask like any other.
+pub fn text(payload: &str) -> Vec<u8> {
+    let mut frame = vec![0x81];
+    match payload.len() {
+        length @ 0..126 => frame.push(0x80 | u8::try_from(length).unwrap()),
+        length => {
+            frame.push(0x80 | 126);
+            frame.extend_from_slice(&u16::try_from(length).unwrap().to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(&[0; 4]);
+    frame.extend_from_slice(payload.as_bytes());
+    frame
+}
+
+/// A hello that subscribes to one channel.
+pub fn hello(token: &str, channel: &str) -> String {
+    format!(r#"{{"t":"hello","token":"{token}","subs":[{{"ch":"{channel}"}}]}}"#)
+}

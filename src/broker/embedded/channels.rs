@@ -1,0 +1,150 @@
+//! Every channel the journal knows, by name and by life, and the epochs of those it does not
+//! know. Lives under the lock of `storage`; called by everything in this folder.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use aws_lc_rs::{digest, rand};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use tidewire_protocol::{ChannelName, Epoch, Position};
+
+use super::channel::Channel;
+use crate::{
+    broker::Head,
+    journal::{Journal, Record},
+};
+
+/// Random bytes of an epoch: 12 characters nobody can guess.
+const EPOCH_RANDOM: usize = 9;
+
+/// The channels of a node.
+#[derive(Debug)]
+pub(crate) struct Channels {
+    pub(super) names: BTreeMap<ChannelName, u64>,
+    pub(super) lives: HashMap<u64, Channel>,
+    /// Followed channels without a life yet, with the epoch their readers were told.
+    minted: HashMap<ChannelName, Epoch>,
+    pub(super) next_life: u64,
+    /// Makes the epoch of an unknown channel the same until a life ends by age.
+    secret: [u8; 32],
+    /// Lives whose state floor is above what their record says.
+    pub(super) floors: BTreeSet<u64>,
+    /// Where the sweep goes on.
+    pub(super) swept: Option<ChannelName>,
+}
+
+impl Channels {
+    pub(super) fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            names: BTreeMap::new(),
+            lives: HashMap::new(),
+            minted: HashMap::new(),
+            next_life: 1,
+            secret: random()?,
+            floors: BTreeSet::new(),
+            swept: None,
+        })
+    }
+
+    pub(super) fn get(&self, name: &ChannelName) -> Option<&Channel> {
+        self.lives.get(self.names.get(name)?)
+    }
+
+    pub(super) fn get_mut(&mut self, name: &ChannelName) -> Option<&mut Channel> {
+        self.lives.get_mut(self.names.get(name)?)
+    }
+
+    /// A life that exists.
+    #[expect(clippy::expect_used, reason = "names and lives change together")]
+    pub(super) fn life_mut(&mut self, life: u64) -> &mut Channel {
+        self.lives.get_mut(&life).expect("a named life exists")
+    }
+
+    /// The epoch of a channel without a life: what its followers were told, or what anyone who
+    /// asked since the start was told.
+    pub(super) fn epoch_of_unknown(&self, name: &ChannelName) -> Epoch {
+        if let Some(epoch) = self.minted.get(name) {
+            return epoch.clone();
+        }
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(&self.secret);
+        context.update(name.as_str().as_bytes());
+        epoch(&context.finish().as_ref()[..EPOCH_RANDOM])
+    }
+
+    /// The head of a channel without a life.
+    pub(super) fn head_of_unknown(&self, name: &ChannelName) -> Head {
+        Head {
+            position: Position {
+                epoch: self.epoch_of_unknown(name),
+                offset: 0,
+            },
+            first: 1,
+            state_floor: 0,
+        }
+    }
+
+    /// Begins to follow; the head at this moment, without history that has expired by then.
+    pub(super) fn follow(&mut self, name: &ChannelName, journal: &mut Journal, now: u64) -> Head {
+        if let Some(channel) = self.get_mut(name) {
+            channel.followed = true;
+            channel.trim(now, usize::MAX, journal);
+            return channel.head();
+        }
+        let head = self.head_of_unknown(name);
+        self.minted
+            .insert(name.clone(), head.position.epoch.clone());
+        head
+    }
+
+    pub(crate) fn unfollow(&mut self, name: &ChannelName) {
+        self.minted.remove(name);
+        if let Some(channel) = self.get_mut(name) {
+            channel.followed = false;
+        }
+    }
+
+    /// Begins a life of a channel that has none. Its record is the caller's to write.
+    pub(super) fn begin(&mut self, mut channel: Channel) {
+        let life = channel.life;
+        self.next_life = self.next_life.max(life + 1);
+        channel.followed |= self.minted.remove(&channel.name).is_some();
+        self.names.insert(channel.name.clone(), life);
+        self.lives.insert(life, channel);
+    }
+
+    /// Ends a life in memory and in the journal's account.
+    pub(super) fn end(&mut self, name: &ChannelName, journal: &mut Journal) -> Option<Channel> {
+        let life = self.names.remove(name)?;
+        self.floors.remove(&life);
+        let mut channel = self.lives.remove(&life)?;
+        channel.release_all(journal);
+        Some(channel)
+    }
+
+    /// Ends a life that nobody can hold a position of.
+    pub(super) fn expire(&mut self, name: &ChannelName, journal: &mut Journal) {
+        if let Some(channel) = self.end(name, journal) {
+            journal.push(&Record::Ended { life: channel.life });
+            // The next life of this name must not get the same epoch.
+            let mut context = digest::Context::new(&digest::SHA256);
+            context.update(&self.secret);
+            self.secret.copy_from_slice(context.finish().as_ref());
+        }
+    }
+}
+
+/// A fresh epoch.
+pub(super) fn fresh_epoch() -> std::io::Result<Epoch> {
+    Ok(epoch(&random::<EPOCH_RANDOM>()?))
+}
+
+fn random<const N: usize>() -> std::io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    rand::fill(&mut bytes).map_err(std::io::Error::other)?;
+    Ok(bytes)
+}
+
+#[expect(clippy::expect_used, reason = "base64url text is always a valid epoch")]
+fn epoch(bytes: &[u8]) -> Epoch {
+    Epoch::new(&URL_SAFE_NO_PAD.encode(bytes)).expect("base64url text is a valid epoch")
+}

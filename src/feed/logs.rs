@@ -1,0 +1,223 @@
+//! The node's map of channels, and the delivery of what the broker announced.
+//!
+//! Implements the broker's `Announce`: appends to channels, and on `flush` lets each reader pull
+//! once, on the thread that has the publications. Knows no broker, so that the broker may own it.
+
+use std::{cell::RefCell, sync::Arc};
+
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use tidewire_protocol::{ChannelName, Epoch, frame::Publication};
+use tokio::sync::SetOnce;
+
+use crate::{
+    broker::{Announce, BrokerError, Head},
+    channel::{Channel, ChannelOptions, Reader},
+    clock,
+    tasks::Tasks,
+    telemetry::metrics::Metrics,
+};
+
+/// Bounds of what the node keeps of channels.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Most bytes of all tails together.
+    pub tails_bytes: usize,
+    /// Most bytes of cached history pages.
+    pub pages_bytes: u64,
+    /// How long a channel nobody reads stays followed, ms: a reload finds it warm.
+    pub linger_ms: u64,
+}
+
+/// Readers that pull on the thread that has the publications, and the size of the chunks the
+/// others are handed out in (measured in research/delivery-core.md: about 0.8 ms of writes).
+const CHUNK: usize = 128;
+
+/// One followed channel and whether its head is known yet.
+#[derive(Debug)]
+pub struct Slot {
+    channel: Arc<Channel>,
+    settled: SetOnce<Result<(), BrokerError>>,
+}
+
+impl Slot {
+    pub fn channel(&self) -> &Arc<Channel> {
+        &self.channel
+    }
+
+    /// Makes the channel live and lets in who waits for it. False: as of `Channel::cut`.
+    pub fn cut(&self, head: &Head) -> bool {
+        // From here its linger counts: nobody may have joined yet.
+        self.channel.touch(clock::now_ms());
+        let is_cut = self.channel.cut(head);
+        if is_cut {
+            self.settle(Ok(()));
+        }
+        is_cut
+    }
+
+    pub fn settle(&self, result: Result<(), BrokerError>) {
+        // Only the one task that leads a slot settles it.
+        self.settled.set(result).unwrap_or_default();
+    }
+
+    /// Waits for the head.
+    pub async fn live(&self) -> Result<Arc<Channel>, BrokerError> {
+        self.settled.wait().await.clone()?;
+        Ok(Arc::clone(&self.channel))
+    }
+}
+
+/// The channels this node follows.
+#[derive(Debug)]
+pub struct Logs {
+    channels: DashMap<ChannelName, Arc<Slot>>,
+    dirty: Mutex<Vec<Arc<Channel>>>,
+    settings: Settings,
+    tasks: Tasks,
+    metrics: Arc<Metrics>,
+}
+
+thread_local! {
+    /// Readers to pull, reused from flush to flush.
+    static IDLE: RefCell<Vec<Arc<dyn Reader>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Logs {
+    pub fn new(settings: Settings, tasks: Tasks, metrics: Arc<Metrics>) -> Self {
+        Self {
+            channels: DashMap::new(),
+            dirty: Mutex::default(),
+            settings,
+            tasks,
+            metrics,
+        }
+    }
+
+    pub const fn settings(&self) -> Settings {
+        self.settings
+    }
+
+    /// How many channels are followed.
+    pub fn len(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// The slot of a channel; true: the caller made it and must find its head.
+    pub fn slot(&self, name: &ChannelName, options: &ChannelOptions) -> (Arc<Slot>, bool) {
+        if let Some(slot) = self.channels.get(name) {
+            return (Arc::clone(&slot), false);
+        }
+        let mut made = false;
+        let slot = Arc::clone(&self.channels.entry(name.clone()).or_insert_with(|| {
+            made = true;
+            let channel = Arc::new(Channel::new(name.clone(), options.clone()));
+            Arc::new(Slot {
+                channel,
+                settled: SetOnce::new(),
+            })
+        }));
+        (slot, made)
+    }
+
+    /// Forgets a channel whose head could not be found.
+    pub fn remove(&self, slot: &Slot) {
+        slot.channel.close();
+        self.channels.remove_if(slot.channel.name(), |_, held| {
+            Arc::ptr_eq(&held.channel, &slot.channel)
+        });
+    }
+
+    /// Drops unread channels and evicts tails over the budget, least recently read first and only
+    /// copies last; answers the channels dropped.
+    pub fn sweep(&self, now_ms: u64) -> Vec<Arc<Channel>> {
+        let (mut dropped, mut tails, mut bytes) = (Vec::new(), Vec::new(), 0);
+        self.channels.retain(|_, slot| {
+            let channel = &slot.channel;
+            let idle = slot.settled.initialized()
+                && channel.readers() == 0
+                && now_ms.saturating_sub(channel.read_at()) > self.settings.linger_ms;
+            if idle && channel.close_if_unread() {
+                dropped.push(Arc::clone(channel));
+                return false;
+            }
+            let held = channel.frame_bytes();
+            bytes += held;
+            if held > 0 {
+                let rank = (channel.is_only_copy(), channel.read_at());
+                tails.push((rank, held, Arc::clone(channel)));
+            }
+            true
+        });
+        if bytes > self.settings.tails_bytes {
+            tails.sort_unstable_by_key(|(rank, _, _)| *rank);
+            for (_, held, channel) in tails {
+                if bytes <= self.settings.tails_bytes {
+                    break;
+                }
+                channel.evict();
+                bytes = bytes.saturating_sub(held);
+            }
+        }
+        self.metrics.channels.set(self.channels.len() as f64);
+        dropped
+    }
+
+    fn deliver(&self, idle: &mut Vec<Arc<dyn Reader>>) {
+        while idle.len() > CHUNK {
+            let chunk = idle.split_off(idle.len() - CHUNK);
+            self.tasks.spawn(async move {
+                for reader in chunk {
+                    reader.pull();
+                }
+            });
+        }
+        for reader in idle.drain(..) {
+            reader.pull();
+        }
+    }
+}
+
+impl Announce for Logs {
+    fn append(&self, channel: &ChannelName, epoch: &Epoch, publication: &Arc<Publication>) {
+        if let Some(slot) = self.channels.get(channel)
+            && slot.channel.append(epoch, publication)
+        {
+            self.dirty.lock().push(Arc::clone(&slot.channel));
+        }
+    }
+
+    fn reset(&self, channel: &ChannelName, head: &Head) {
+        if let Some(slot) = self.channels.get(channel)
+            && slot.channel.reset(head)
+        {
+            self.dirty.lock().push(Arc::clone(&slot.channel));
+        }
+    }
+
+    fn blank(&self, channel: &ChannelName, offset: u64) {
+        if let Some(slot) = self.channels.get(channel) {
+            slot.channel.blank(offset);
+        }
+    }
+
+    fn flush(&self) {
+        let dirty = std::mem::take(&mut *self.dirty.lock());
+        if dirty.is_empty() {
+            return;
+        }
+        let mut idle = IDLE.with(RefCell::take);
+        let mut oldest = u64::MAX;
+        for channel in &dirty {
+            let (readers, accepted_ms) = channel.mark_readers(&mut idle);
+            self.metrics.fanout_size.record(readers as f64);
+            oldest = oldest.min(accepted_ms);
+        }
+        let delivers = !idle.is_empty();
+        self.deliver(&mut idle);
+        IDLE.with(|cell| cell.replace(idle));
+        if delivers {
+            Metrics::record_since(&self.metrics.delivery_seconds, oldest);
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Keeps the node's logs in step with the broker.
+//!
+//! Owns which channels this node follows, their `Channel`s (it is their only writer), the
+//! delivery of what was appended, and the pages of history that laggards share. Called by the
+//! gateway and by the broker's announcements; it never knows sessions or sockets.
+
+mod logs;
+mod pages;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use tidewire_protocol::ChannelName;
+use tokio::sync::RwLock;
+
+use self::{logs::Slot, pages::Pages};
+pub use self::{
+    logs::{Logs, Settings},
+    pages::Page,
+};
+use crate::{
+    broker::{Broker, BrokerError, Head, PageLimit, StatePage, StateQuery},
+    channel::{Channel, ChannelOptions},
+    tasks::Tasks,
+};
+
+/// Most publications and bytes of one page read for a reader that is behind.
+pub const PAGE_ITEMS: u64 = 128;
+
+/// Times a head is asked for, when channels begin another life at that moment.
+const FOLLOWS_MAX: usize = 4;
+
+/// The node's view of the broker's logs; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Feed {
+    broker: Arc<dyn Broker>,
+    logs: Arc<Logs>,
+    pages: Arc<Pages>,
+    /// Read while interest is declared, written while it is withdrawn: a channel that is let go
+    /// of and wanted again at once must end up followed.
+    interest: Arc<RwLock<()>>,
+    tasks: Tasks,
+}
+
+impl Feed {
+    /// A feed over `broker`, which must announce to `logs`.
+    pub fn new(broker: Arc<dyn Broker>, logs: Arc<Logs>, tasks: Tasks) -> Self {
+        let pages = Arc::new(Pages::new(logs.settings().pages_bytes));
+        Self {
+            broker,
+            logs,
+            pages,
+            interest: Arc::default(),
+            tasks,
+        }
+    }
+
+    /// The broker behind it.
+    pub fn broker(&self) -> &dyn Broker {
+        &*self.broker
+    }
+
+    /// The broker, to be kept.
+    pub fn broker_handle(&self) -> Arc<dyn Broker> {
+        Arc::clone(&self.broker)
+    }
+
+    /// The channels of this node.
+    pub fn logs(&self) -> &Logs {
+        &self.logs
+    }
+
+    /// Makes channels readable on this node: declares interest where there was none, in one
+    /// step for all, and shares the step with whoever asks for the same channel meanwhile.
+    ///
+    /// # Errors
+    /// `Unavailable` for the channels whose head could not be read; others are not affected.
+    pub async fn attach(
+        &self,
+        wanted: &[(ChannelName, ChannelOptions)],
+    ) -> Vec<Result<Arc<Channel>, BrokerError>> {
+        let mut slots = Vec::with_capacity(wanted.len());
+        let mut led = Vec::new();
+        for (name, options) in wanted {
+            let (slot, leads) = self.logs.slot(name, options);
+            if leads {
+                led.push(Arc::clone(&slot));
+            }
+            slots.push(slot);
+        }
+        if !led.is_empty() {
+            let feed = self.clone();
+            // A task of its own: a caller that goes away must not leave the others waiting.
+            self.tasks.spawn(async move { feed.follow(&led).await });
+        }
+        let mut attached = Vec::with_capacity(slots.len());
+        for slot in slots {
+            attached.push(slot.live().await);
+        }
+        attached
+    }
+
+    async fn follow(&self, slots: &[Arc<Slot>]) {
+        let _no_unfollow_meanwhile = self.interest.read().await;
+        let mut unsettled: Vec<_> = slots.iter().collect();
+        let mut error = BrokerError::Unavailable;
+        for _ in 0..FOLLOWS_MAX {
+            let names: Vec<_> = unsettled
+                .iter()
+                .map(|slot| slot.channel().name().clone())
+                .collect();
+            match self.broker.follow(&names).await {
+                Ok(heads) => {
+                    let mut heads = heads.iter();
+                    unsettled.retain(|slot| !heads.next().is_some_and(|head| slot.cut(head)));
+                }
+                Err(refused) => {
+                    error = refused;
+                    break;
+                }
+            }
+            if unsettled.is_empty() {
+                return;
+            }
+        }
+        for slot in unsettled {
+            self.logs.remove(slot);
+            slot.settle(Err(error.clone()));
+        }
+    }
+
+    /// The heads of channels as the broker knows them, in one step.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn heads(&self, channels: &[ChannelName]) -> Result<Vec<Head>, BrokerError> {
+        self.broker.follow(channels).await
+    }
+
+    /// The page of history a reader at `cursor` goes on with, shared by all who need it.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn page(&self, channel: &Channel, cursor: u64) -> Result<Arc<Page>, BrokerError> {
+        self.pages.after(&*self.broker, channel, cursor).await
+    }
+
+    /// A page of keyed state.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn state(
+        &self,
+        channel: &ChannelName,
+        from: u64,
+        catch_up: bool,
+        limit: PageLimit,
+    ) -> Result<StatePage, BrokerError> {
+        self.broker
+            .state(
+                channel,
+                StateQuery {
+                    from,
+                    catch_up,
+                    limit,
+                },
+            )
+            .await
+    }
+
+    /// Drops what nobody reads: channels without readers after their linger, tails over the
+    /// node's budget. Called once a second.
+    pub async fn sweep(&self, now_ms: u64) {
+        let _nobody_follows_meanwhile = self.interest.write().await;
+        for channel in self.logs.sweep(now_ms) {
+            self.broker.unfollow(channel.name());
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The first frame of a connection: who the client is, which session it goes on with, and what
+//! that session is subscribed to.
+
+use std::{sync::Arc, time::Instant};
+
+use tidewire_protocol::{
+    ChannelName, CloseCode, ErrorCode, Frame,
+    command::{Fallback, Hello, Mode, ResumeKey, Sub},
+    frame::{Maxima, Welcome},
+    limits::{INTEGER_MAX, SUBSCRIPTIONS_MAX},
+};
+
+use super::{
+    connection::Connection,
+    subscribe::{Wanted, subscribe},
+};
+use crate::{
+    auth::Identity,
+    clock, random,
+    session::{Session, Stored, StoredSub, decode_checkpoint},
+    store::{Fence, SessionId, StoreError},
+    telemetry::labels::{ClaimOutcome, Rejection, ResumeOutcome},
+};
+
+/// Heartbeats a client may ask for, in seconds: a proxy's idle limit, a phone's battery.
+const HEARTBEAT_SECONDS: std::ops::RangeInclusive<u64> = 15..=240;
+/// The heartbeat of clients that do not ask.
+const HEARTBEAT_SECONDS_DEFAULT: u64 = 25;
+/// When clients come back whose token or session could not be looked up.
+const RETRY_MS: u64 = 1_000;
+
+/// What the reading task needs to know of an accepted hello.
+#[derive(Debug)]
+pub struct Opened {
+    pub heartbeat_ms: u64,
+    /// When the token ends, Unix ms.
+    pub token_ms: Option<u64>,
+}
+
+/// A session that was claimed or begun.
+struct Claimed {
+    id: SessionId,
+    fence: Fence,
+    /// Its checkpoint; none for a new session.
+    stored: Option<Stored>,
+}
+
+/// Opens a connection. None: it was refused, and told so.
+pub async fn open(connection: &Arc<Connection>, hello: Hello) -> Option<Opened> {
+    let gateway = Arc::clone(&connection.gateway);
+    let begun = Instant::now();
+    let identity = match gateway
+        .authenticator
+        .identify(hello.token.as_deref(), clock::now_ms())
+        .await
+    {
+        Ok(identity) => identity,
+        Err(error) => {
+            tracing::debug!(connection_id = connection.id, %error, "a token was refused");
+            gateway.metrics.rejected.count(Rejection::of(error.code()));
+            match error.code() {
+                ErrorCode::Unavailable => {
+                    connection.close(CloseCode::Overloaded, Some(RETRY_MS), None)
+                }
+                _unauthenticated => connection.close(CloseCode::Unauthenticated, None, None),
+            }
+            return None;
+        }
+    };
+    let claimed = match claim(connection, hello.session.as_ref(), &identity).await {
+        Ok(claimed) => claimed,
+        Err(StoreError::Fenced { attempt }) => {
+            gateway.metrics.resumes.count(ResumeOutcome::Fenced);
+            connection.close(CloseCode::Replaced, None, Some(attempt));
+            return None;
+        }
+        Err(StoreError::Unavailable) => {
+            connection.close(CloseCode::Overloaded, Some(RETRY_MS), None);
+            return None;
+        }
+    };
+    let opened = Opened {
+        heartbeat_ms: 1000
+            * hello.heartbeat.map_or(HEARTBEAT_SECONDS_DEFAULT, |wish| {
+                wish.clamp(*HEARTBEAT_SECONDS.start(), *HEARTBEAT_SECONDS.end())
+            }),
+        token_ms: identity.expires_ms,
+    };
+    let server_side = identity.subs.clone();
+    let (session, resumed) = (claimed.id.clone(), claimed.stored.is_some());
+    welcome(connection, &claimed, identity, &opened);
+    gateway.register(&session, connection);
+    if hello.session.is_some() {
+        gateway.metrics.resumes.count(if resumed {
+            ResumeOutcome::Resumed
+        } else {
+            ResumeOutcome::Unknown
+        });
+    }
+    tracing::debug!(connection_id = connection.id, session_id = %session.0, resumed, "a session is open");
+    let stored = claimed.stored.unwrap_or_default();
+    let (wanted, dropped) = wanted(hello.subs, stored.subs, server_side);
+    for sub in dropped {
+        if let Some(member) = &sub.member {
+            gateway.presence.leave(&sub.channel, member).await;
+        }
+    }
+    subscribe(connection, wanted).await;
+    gateway.checkpoints.note(connection);
+    if resumed {
+        gateway
+            .metrics
+            .resume_seconds
+            .record(begun.elapsed().as_secs_f64());
+    }
+    Some(opened)
+}
+
+fn welcome(connection: &Arc<Connection>, claimed: &Claimed, identity: Identity, opened: &Opened) {
+    let gateway = &connection.gateway;
+    let limits = &gateway.config.limits;
+    let frame = Frame::Welcome(Box::new(Welcome {
+        session: claimed.id.0.to_string(),
+        key: gateway
+            .session_keys
+            .sign(&claimed.id.0, identity.user.as_ref()),
+        ttl_ms: gateway.session_ttl_ms(),
+        resumed: claimed.stored.is_some(),
+        user: identity.user.clone(),
+        heartbeat: opened.heartbeat_ms / 1000,
+        ts: clock::now_ms(),
+        max: Maxima {
+            frame: limits.frame.bytes() as u64,
+            data: limits.publication.bytes() as u64,
+            subs: u64::from(limits.subscriptions.get()).min(SUBSCRIPTIONS_MAX as u64),
+        },
+        expires: identity.expires_ms,
+        node: gateway.node.to_string(),
+    }));
+    connection.set_session(Box::new(Session::new(
+        claimed.id.clone(),
+        claimed.fence,
+        identity,
+    )));
+    connection.send(&[frame]);
+}
+
+/// Takes the session over that the client names, or begins one. A key that is not this user's
+/// names no session.
+async fn claim(
+    connection: &Arc<Connection>,
+    resume: Option<&ResumeKey>,
+    identity: &Identity,
+) -> Result<Claimed, StoreError> {
+    let gateway = &connection.gateway;
+    let ttl_ms = 2 * gateway.session_ttl_ms();
+    if let Some(resume) = resume
+        && resume.attempt <= INTEGER_MAX
+        && gateway
+            .session_keys
+            .verify(&resume.id, identity.user.as_ref(), &resume.key)
+    {
+        let id = SessionId(Arc::from(&*resume.id));
+        let fence = Fence {
+            attempt: resume.attempt,
+            nonce: random::bits(),
+        };
+        let previous = gateway.write_down_for(&id, fence).await;
+        let claimed = gateway.store.claim(&id, fence, ttl_ms).await;
+        gateway.metrics.store_claims.count(match &claimed {
+            Ok(_) => ClaimOutcome::Granted,
+            Err(StoreError::Fenced { .. }) => ClaimOutcome::Fenced,
+            Err(StoreError::Unavailable) => ClaimOutcome::Unavailable,
+        });
+        if let Some(body) = claimed? {
+            if let Some(previous) = previous {
+                previous.close(CloseCode::Replaced, None, Some(fence.attempt));
+            }
+            let stored = decode_checkpoint(&body).unwrap_or_default();
+            return Ok(Claimed {
+                id,
+                fence,
+                stored: Some(stored),
+            });
+        }
+    }
+    let id = SessionId(Arc::from(random::id()));
+    let fence = Fence {
+        attempt: clock::now_ms()
+            .max(resume.map_or(0, |resume| resume.attempt))
+            .min(INTEGER_MAX),
+        nonce: random::bits(),
+    };
+    gateway.write_first(&id, fence).await?;
+    Ok(Claimed {
+        id,
+        fence,
+        stored: None,
+    })
+}
+
+/// What the session is to be subscribed to: the client's list, else the checkpoint's, and the
+/// channels of its token; and what of the checkpoint is dropped.
+fn wanted(
+    listed: Option<Vec<Sub>>,
+    mut stored: Vec<StoredSub>,
+    server_side: Vec<ChannelName>,
+) -> (Vec<Wanted>, Vec<StoredSub>) {
+    let mut wanted = Vec::new();
+    let by_client = listed.is_some();
+    for sub in listed.unwrap_or_default() {
+        let at = stored.iter().position(|held| held.channel == sub.channel);
+        wanted.push(going_on(sub, at.map(|at| stored.swap_remove(at))));
+    }
+    if !by_client {
+        wanted.extend(stored.drain(..).map(from_checkpoint));
+    }
+    for channel in server_side {
+        if wanted.iter().any(|held| held.sub.channel == channel) {
+            continue;
+        }
+        let held = stored
+            .iter()
+            .position(|held| held.channel == channel)
+            .map(|at| stored.swap_remove(at));
+        let fresh = Sub {
+            i: None,
+            channel,
+            position: None,
+            fallback: Fallback::Now,
+            mode: Mode::Every,
+            hz: None,
+            me: None,
+        };
+        wanted.push(held.map_or(
+            Wanted {
+                sub: fresh,
+                member: None,
+            },
+            from_checkpoint,
+        ));
+    }
+    (wanted, stored)
+}
+
+/// An entry of the client's list; without a start it goes on from the checkpoint.
+fn going_on(mut sub: Sub, held: Option<StoredSub>) -> Wanted {
+    let mut member = None;
+    if let Some(held) = held {
+        if sub.position.is_none() && sub.fallback == Fallback::Now {
+            sub.position = Some(held.floor);
+            sub.fallback = held.fallback;
+        }
+        member = held.member;
+    }
+    Wanted { sub, member }
+}
+
+fn from_checkpoint(held: StoredSub) -> Wanted {
+    Wanted {
+        sub: Sub {
+            i: None,
+            channel: held.channel,
+            position: Some(held.floor),
+            fallback: held.fallback,
+            mode: held.mode,
+            hz: held.hz,
+            me: held.member.as_ref().map(|member| member.me.clone()),
+        },
+        member: held.member,
+    }
+}

@@ -1,0 +1,297 @@
+//! Sockets: the upgrade, one reading task per connection, and the delivery core.
+//!
+//! Owns every connection and which session lives on which. Called by the HTTP router; calls
+//! `feed`, `store`, `auth` and `presence`. Nothing outside knows the WebSocket library.
+
+mod admission;
+mod checkpoints;
+mod commands;
+mod connection;
+mod deliver;
+mod hello;
+mod load;
+mod read;
+mod refresh;
+mod socket;
+mod step;
+mod subscribe;
+#[cfg(test)]
+mod tests;
+mod upgrade;
+mod websocket;
+
+use std::{
+    fmt::Debug,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use dashmap::DashMap;
+use tidewire_protocol::{ChannelName, CloseCode, Name};
+
+pub use self::{
+    admission::{Admission, Refusal},
+    connection::Connection,
+    socket::prepare,
+    upgrade::{ClientAddress, connect},
+};
+use self::{checkpoints::Checkpoints, connection::ConnectionId};
+use crate::{
+    auth::{Authenticator, Origins, SessionKeys},
+    config::{Config, Namespaces},
+    feed::Feed,
+    presence::{Ended, Presence},
+    random,
+    store::{Checkpoint, CheckpointStore, Fence, SessionId, StoreError, Write},
+    tasks::Tasks,
+    telemetry::{labels::PublicationSource, metrics::Metrics},
+};
+
+/// Clients of a node that leaves come back within this, each at its own moment.
+const LEAVE_RETRY_MS: u64 = 2_000;
+
+/// What the gateway is built from.
+#[derive(Debug)]
+pub struct Parts {
+    pub node: Name,
+    pub config: Arc<Config>,
+    pub namespaces: Arc<Namespaces>,
+    pub feed: Feed,
+    pub store: Arc<dyn CheckpointStore>,
+    pub presence: Arc<Presence>,
+    pub authenticator: Authenticator,
+    pub session_keys: SessionKeys,
+    pub origins: Origins,
+    pub metrics: Arc<Metrics>,
+    pub tasks: Tasks,
+}
+
+/// The node's connections and what they work with.
+#[derive(Debug)]
+pub struct Gateway {
+    parts: Parts,
+    pub admission: Admission,
+    checkpoints: Checkpoints,
+    sessions: DashMap<SessionId, Arc<Connection>>,
+    last_id: AtomicU64,
+}
+
+impl std::ops::Deref for Gateway {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
+impl Gateway {
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let admission = Admission::new(&parts.config.limits);
+        Arc::new(Self {
+            parts,
+            admission,
+            checkpoints: Checkpoints::default(),
+            sessions: DashMap::new(),
+            last_id: AtomicU64::new(0),
+        })
+    }
+
+    /// Starts what runs beside the connections.
+    pub fn start(self: &Arc<Self>) {
+        self.tasks
+            .spawn_until_stop(checkpoints::run(Arc::clone(self)));
+        self.tasks
+            .spawn_until_stop(checkpoints::extend(Arc::clone(self)));
+    }
+
+    /// How many sessions have a connection here.
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// The connection a session lives on.
+    pub fn connection_of(&self, session: &SessionId) -> Option<Arc<Connection>> {
+        self.sessions
+            .get(session)
+            .map(|connection| Arc::clone(&connection))
+    }
+
+    /// Every connection of a user.
+    pub fn connections_of_user(&self, user: &Name) -> Vec<Arc<Connection>> {
+        let of_user = |connection: &Arc<Connection>| {
+            connection.with_session(|session| session.identity.user.as_ref() == Some(user))
+                == Some(true)
+        };
+        self.sessions
+            .iter()
+            .filter(|entry| of_user(entry.value()))
+            .map(|entry| Arc::clone(entry.value()))
+            .collect()
+    }
+
+    fn session_ids(&self) -> Vec<SessionId> {
+        self.sessions
+            .iter()
+            .map(|entry| entry.key().clone())
+            .collect()
+    }
+
+    fn session_ttl_ms(&self) -> u64 {
+        u64::try_from(self.config.session.ttl.as_millis()).unwrap_or(u64::MAX / 4)
+    }
+
+    fn next_id(&self) -> ConnectionId {
+        self.last_id.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// A session opened on this connection; of two that claimed it at once, the higher attempt
+    /// stays.
+    fn register(&self, session: &SessionId, connection: &Arc<Connection>) {
+        let attempt_of =
+            |connection: &Connection| connection.with_session(|session| session.fence.attempt);
+        let mut loser = None;
+        self.sessions
+            .entry(session.clone())
+            .and_modify(|held| {
+                let newer = attempt_of(held) > attempt_of(connection);
+                loser = Some(if newer {
+                    Arc::clone(connection)
+                } else {
+                    std::mem::replace(held, Arc::clone(connection))
+                });
+            })
+            .or_insert_with(|| Arc::clone(connection));
+        self.metrics.sessions.set(self.sessions.len() as f64);
+        if let Some(loser) = loser {
+            let attempt = self
+                .connection_of(session)
+                .and_then(|winner| attempt_of(&winner));
+            loser.close(CloseCode::Replaced, None, attempt);
+        }
+    }
+
+    /// Before a claim with `fence`: the present owner on this node writes down what it knows, so
+    /// that the new one finds it. Answers the owner.
+    async fn write_down_for(&self, session: &SessionId, fence: Fence) -> Option<Arc<Connection>> {
+        let owner = self.connection_of(session)?;
+        let older = owner.with_session(|held| held.fence.attempt < fence.attempt)?;
+        if older && let Some(write) = checkpoints::write_of(self, &owner) {
+            for refused in self
+                .store
+                .write(vec![write])
+                .await
+                .into_iter()
+                .filter_map(Result::err)
+            {
+                tracing::debug!(error = %refused, "the owner of a session could not write it down");
+            }
+        }
+        Some(owner)
+    }
+
+    /// Stores a session that begins, so that a killed node loses none it welcomed.
+    async fn write_first(&self, session: &SessionId, fence: Fence) -> Result<(), StoreError> {
+        let checkpoint = Checkpoint {
+            fence,
+            body: bytes::Bytes::new(),
+        };
+        let write = Write {
+            session: session.clone(),
+            checkpoint,
+            ttl_ms: 2 * self.session_ttl_ms(),
+        };
+        self.store
+            .write(vec![write])
+            .await
+            .pop()
+            .unwrap_or(Err(StoreError::Unavailable))
+    }
+
+    /// The connection ended: its session goes into the store and its members wait out their
+    /// grace. A session that was taken over is left to its new owner.
+    async fn end(&self, connection: &Arc<Connection>) {
+        let write = checkpoints::write_of(self, connection);
+        let Some(mut session) = connection.take_session() else {
+            return;
+        };
+        self.sessions
+            .remove_if(&session.id, |_, held| held.id == connection.id);
+        self.metrics.sessions.set(self.sessions.len() as f64);
+        let members = subscribe::detach(connection, &mut session);
+        let mut fenced = false;
+        for result in self.store.write(write.into_iter().collect()).await {
+            fenced |= matches!(result, Err(StoreError::Fenced { .. }));
+        }
+        if !fenced {
+            let ended = members
+                .into_iter()
+                .map(|(channel, member)| Ended { channel, member })
+                .collect();
+            self.presence
+                .leave_later(session.id.clone(), session.fence, ended);
+        }
+    }
+
+    /// The client left: nothing of its session stays.
+    async fn forget(&self, connection: &Arc<Connection>) {
+        let Some(mut session) = connection.take_session() else {
+            return;
+        };
+        self.sessions
+            .remove_if(&session.id, |_, held| held.id == connection.id);
+        self.metrics.sessions.set(self.sessions.len() as f64);
+        for (channel, member) in subscribe::detach(connection, &mut session) {
+            self.presence.leave(&channel, &member).await;
+        }
+        if let Err(error) = self.store.remove(&session.id, session.fence).await {
+            tracing::debug!(%error, "a session that left could not be removed; it expires");
+        }
+    }
+
+    /// Ends a session by an operator's wish.
+    pub async fn disconnect(&self, session: &SessionId) -> bool {
+        let Some(connection) = self.connection_of(session) else {
+            return false;
+        };
+        self.forget(&connection).await;
+        connection.close(CloseCode::Forbidden, None, None);
+        true
+    }
+
+    /// The node leaves: sessions are written down and clients sent to come back.
+    pub async fn leave(&self) {
+        let connections: Vec<_> = self
+            .sessions
+            .iter()
+            .map(|entry| Arc::clone(entry.value()))
+            .collect();
+        for connection in connections {
+            self.end(&connection).await;
+            connection.close(
+                CloseCode::Draining,
+                Some(random::below(LEAVE_RETRY_MS)),
+                None,
+            );
+        }
+    }
+
+    /// Once a heartbeat of a connection: what acknowledged floors are worth, and how far its
+    /// session is behind.
+    fn heartbeat(&self, connection: &Arc<Connection>) {
+        self.checkpoints.note_floors(connection);
+        if let Some(lag) = connection.with_session(|session| session.lag()) {
+            self.metrics.lag_publications.record(lag as f64);
+        }
+    }
+
+    /// Counts an accepted publication under its namespace.
+    pub fn count_publication(&self, channel: &ChannelName, source: PublicationSource) {
+        if let Some(namespace) = self.namespaces.resolve(channel) {
+            if let Some(counts) = self.metrics.namespace(namespace) {
+                counts.publications.count(source);
+            }
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! One client's socket: plain TCP or TLS over it, written to from any thread, read by one task.
+//!
+//! Owns the two halves and the TLS state between them. Never waits for writability on its own:
+//! `try_write` takes what the kernel takes.
+
+use std::{
+    io::{self, Read, Write},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use parking_lot::Mutex;
+use socket2::SockRef;
+use tokio::{
+    io::{AsyncRead, ReadBuf},
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+};
+use tokio_rustls::{rustls::ServerConnection, server::TlsStream};
+
+/// Unsent bytes the kernel may hold for one client. Its automatic buffers grow to megabytes,
+/// which is memory that grows with slow clients, and old values in front of the newest ones.
+const NOT_SENT_BYTES_MAX: u32 = 16 * 1024;
+/// Plain text TLS may hold while its records wait for the socket.
+const TLS_BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// Sets what every client's socket needs.
+///
+/// # Errors
+/// The socket is already gone.
+pub fn prepare(stream: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(NOT_SENT_BYTES_MAX)
+}
+
+type Tls = Arc<Mutex<ServerConnection>>;
+
+/// The half that reads.
+#[derive(Debug)]
+pub struct SocketReader {
+    tcp: OwnedReadHalf,
+    tls: Option<Tls>,
+}
+
+/// The half that writes; shared by every thread that delivers.
+#[derive(Debug)]
+pub struct SocketWriter {
+    tcp: OwnedWriteHalf,
+    tls: Option<Tls>,
+}
+
+/// Splits a plain stream.
+pub fn plain(stream: TcpStream) -> (SocketReader, SocketWriter) {
+    let (read, write) = stream.into_split();
+    (
+        SocketReader {
+            tcp: read,
+            tls: None,
+        },
+        SocketWriter {
+            tcp: write,
+            tls: None,
+        },
+    )
+}
+
+/// Splits a TLS stream whose handshake is done.
+pub fn tls(stream: TlsStream<TcpStream>) -> (SocketReader, SocketWriter) {
+    let (stream, mut connection) = stream.into_inner();
+    connection.set_buffer_limit(Some(TLS_BUFFER_BYTES_MAX));
+    let (read, write) = stream.into_split();
+    let shared = Arc::new(Mutex::new(connection));
+    (
+        SocketReader {
+            tcp: read,
+            tls: Some(Arc::clone(&shared)),
+        },
+        SocketWriter {
+            tcp: write,
+            tls: Some(shared),
+        },
+    )
+}
+
+impl SocketReader {
+    /// Reads what is there into `buffer`; 0: the client closed its side.
+    ///
+    /// # Errors
+    /// The socket broke, or the TLS stream did.
+    pub fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let Some(tls) = &self.tls else {
+            return poll_tcp(&mut self.tcp, context, buffer);
+        };
+        loop {
+            match tls.lock().reader().read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
+            }
+            // The caller's buffer holds the records until they are decrypted.
+            let count = ready!(poll_tcp(&mut self.tcp, context, buffer))?;
+            if count == 0 {
+                return Poll::Ready(Ok(0));
+            }
+            decrypt(&mut tls.lock(), &buffer[..count])?;
+        }
+    }
+}
+
+fn poll_tcp(
+    tcp: &mut OwnedReadHalf,
+    context: &mut Context<'_>,
+    buffer: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    let mut buffer = ReadBuf::new(buffer);
+    ready!(Pin::new(tcp).poll_read(context, &mut buffer))?;
+    Poll::Ready(Ok(buffer.filled().len()))
+}
+
+fn decrypt(tls: &mut ServerConnection, mut records: &[u8]) -> io::Result<()> {
+    while !records.is_empty() {
+        tls.read_tls(&mut records)?;
+        tls.process_new_packets().map_err(io::Error::other)?;
+    }
+    Ok(())
+}
+
+impl SocketWriter {
+    /// Writes as much as the socket takes at once.
+    ///
+    /// # Errors
+    /// `WouldBlock` when it takes nothing; anything else: the socket broke.
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let Some(tls) = &self.tls else {
+            return self.tcp.try_write(bytes);
+        };
+        let mut tls = tls.lock();
+        self.flush_tls(&mut tls)?;
+        let taken = tls.writer().write(bytes)?;
+        match self.flush_tls(&mut tls) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            Ok(()) | Err(_) => Ok(taken),
+        }
+    }
+
+    /// Hands over to the kernel what TLS still holds.
+    ///
+    /// # Errors
+    /// `WouldBlock` while something is left; anything else: the socket broke.
+    pub fn try_flush(&self) -> io::Result<()> {
+        match &self.tls {
+            Some(tls) => self.flush_tls(&mut tls.lock()),
+            None => Ok(()),
+        }
+    }
+
+    /// Hands the kernel the records TLS holds.
+    fn flush_tls(&self, tls: &mut ServerConnection) -> io::Result<()> {
+        while tls.wants_write() {
+            tls.write_tls(&mut Unsent(&self.tcp))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the socket may take bytes.
+    ///
+    /// # Errors
+    /// The socket broke.
+    pub async fn writable(&self) -> io::Result<()> {
+        self.tcp.writable().await
+    }
+
+    /// Says that nothing more will be written; what the kernel holds still goes out.
+    pub fn shut_down(&self) {
+        let tcp: &TcpStream = self.tcp.as_ref();
+        // A socket that is already gone is shut down too.
+        SockRef::from(tcp)
+            .shutdown(std::net::Shutdown::Write)
+            .unwrap_or_default();
+    }
+}
+
+/// `try_write` as the `Write` that TLS asks for.
+struct Unsent<'a>(&'a OwnedWriteHalf);
+
+impl Write for Unsent<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

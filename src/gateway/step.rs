@@ -1,0 +1,186 @@
+//! One subscription's part of a message: what is put into it, and where the cursor then stands.
+//!
+//! A step is planned while the message is built and takes effect only when the message leaves
+//! (`deliver`). Marks (`gap`, `live`, a new life) are made here, in their place between frames.
+
+use tidewire_protocol::{
+    Epoch, Frame, Position,
+    command::{Fallback, Mode},
+    frame::{GapReason, Recovery},
+};
+
+use crate::{
+    channel::{Message, Read},
+    session::{Phase, Progress, Sub},
+    telemetry::{labels::DeliveryMode, metrics::Metrics},
+};
+
+/// Most looks of one read: a new life, a gap, the frames, the mark.
+const LOOKS_MAX: usize = 8;
+
+/// What a subscription does if the message leaves.
+#[derive(Debug)]
+pub struct Step {
+    pub slot: u8,
+    pub progress: Progress,
+    /// Publications in the message.
+    pub delivered: u64,
+    gap: Option<GapReason>,
+}
+
+/// What is left of a subscription after it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Nothing: it is at the head.
+    Done,
+    /// More than fitted.
+    More,
+    /// Pages of history or state.
+    Behind,
+}
+
+impl Step {
+    /// A step that goes nowhere yet.
+    pub const fn at(slot: u8, sub: &Sub) -> Self {
+        Self {
+            slot,
+            progress: sub.progress,
+            delivered: 0,
+            gap: None,
+        }
+    }
+
+    /// Reads a subscription into the message, at most `bytes_max` of frames.
+    pub fn read(slot: u8, sub: &Sub, message: &mut Message, bytes_max: usize) -> (Self, End) {
+        let mut step = Self::at(slot, sub);
+        for _ in 0..LOOKS_MAX {
+            let Progress {
+                life,
+                cursor,
+                phase,
+                ..
+            } = step.progress;
+            if matches!(phase, Phase::Snapshot { .. }) {
+                return (step, End::Behind);
+            }
+            match sub
+                .channel
+                .read(sub.wishes.mode, life, cursor, message, bytes_max)
+            {
+                Read::Copied {
+                    cursor,
+                    count,
+                    at_head,
+                } => {
+                    step.advance(cursor, count);
+                    if !at_head {
+                        return (step, End::More);
+                    }
+                    step.catch_up(sub, message);
+                    return (step, End::Done);
+                }
+                Read::AtHead => {
+                    step.catch_up(sub, message);
+                    return (step, End::Done);
+                }
+                Read::Full => return (step, End::More),
+                Read::Behind => return (step, End::Behind),
+                Read::Gap { to, reason } => step.pass_gap(sub, to, reason, message),
+                Read::NewLife { life, position } => step.begin_life(sub, life, position, message),
+            }
+        }
+        (step, End::More)
+    }
+
+    /// Moves over publications that are in the message.
+    pub fn advance(&mut self, cursor: u64, count: u64) {
+        self.progress.cursor = cursor;
+        self.delivered += count;
+        if self.progress.phase == Phase::Replay {
+            self.progress.replayed += count;
+        }
+    }
+
+    /// At the head: `live` ends a replay.
+    fn catch_up(&mut self, sub: &Sub, message: &mut Message) {
+        if self.progress.phase == Phase::Replay {
+            self.progress.phase = Phase::Live;
+            message.push(&Frame::Live {
+                channel: sub.channel.name().clone(),
+                offset: self.progress.cursor,
+                replayed: self.progress.replayed,
+            });
+        }
+    }
+
+    /// Tells that publications up to `to` are gone; what was joined to the position follows.
+    pub fn pass_gap(&mut self, sub: &Sub, to: u64, reason: GapReason, message: &mut Message) {
+        message.push(&Frame::Gap {
+            channel: sub.channel.name().clone(),
+            from: self.progress.cursor + 1,
+            to,
+            reason,
+        });
+        self.gap = Some(reason);
+        self.progress.cursor = to;
+        if sub.wishes.fallback == Fallback::State {
+            self.progress.phase = Phase::Snapshot { from: 1 };
+        }
+    }
+
+    /// Tells that the log began another life, and starts over with what was joined to the
+    /// position: its state, its last publications, or nothing that came before.
+    pub fn begin_life(&mut self, sub: &Sub, life: u32, position: Position, message: &mut Message) {
+        let (cursor, phase) = match sub.wishes.fallback {
+            Fallback::Now => (position.offset, Phase::Replay),
+            Fallback::State => (position.offset, Phase::Snapshot { from: 1 }),
+            Fallback::Last(n) => (position.offset.saturating_sub(u64::from(n)), Phase::Replay),
+        };
+        let next = Progress {
+            life,
+            cursor,
+            phase,
+            replayed: 0,
+        };
+        self.start_over(sub, position.epoch, next, message);
+    }
+
+    /// Tells that delivery starts over at `next`.
+    pub fn start_over(&mut self, sub: &Sub, epoch: Epoch, next: Progress, message: &mut Message) {
+        self.progress = next;
+        message.push(&Frame::Subscribed {
+            i: None,
+            channel: sub.channel.name().clone(),
+            position: Position {
+                epoch,
+                offset: next.cursor,
+            },
+            recovery: Recovery::Reset,
+        });
+    }
+
+    /// Counts what left.
+    pub fn count(&self, before: &Sub, metrics: &Metrics) {
+        if let Some(reason) = self.gap {
+            metrics.gaps.count(reason);
+        }
+        if before.progress.phase == Phase::Replay && self.progress.phase == Phase::Live {
+            metrics
+                .replayed_publications
+                .record(self.progress.replayed as f64);
+        }
+        let Some(counts) = before.channel.counts().filter(|_| self.delivered > 0) else {
+            return;
+        };
+        match before.wishes.mode {
+            Mode::Every => counts.deliveries.add(DeliveryMode::Every, self.delivered),
+            Mode::Latest => {
+                let passed = self.progress.cursor.saturating_sub(before.progress.cursor);
+                counts.deliveries.add(DeliveryMode::Latest, self.delivered);
+                counts
+                    .conflated
+                    .increment(passed.saturating_sub(self.delivered));
+            }
+        }
+    }
+}

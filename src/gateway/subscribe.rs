@@ -1,0 +1,355 @@
+//! Beginning, moving and ending subscriptions of a connection's session.
+
+use std::sync::Arc;
+
+use tidewire_protocol::{
+    ChannelName, ErrorCode, Frame, Name,
+    command::{Fallback, Mode, Sub},
+    frame::Recovery,
+};
+
+use super::connection::Connection;
+use crate::{
+    auth::Right,
+    broker::Head,
+    channel::{Channel, ChannelOptions, Joined, Reader, View},
+    config::{Namespace, Presence},
+    random,
+    session::{Member, Session, Start, StartRequest, Wishes, plan},
+    telemetry::labels::Rejection,
+};
+
+/// A subscription that is asked for, with the membership it already has.
+#[derive(Debug)]
+pub struct Wanted {
+    pub sub: Sub,
+    pub member: Option<Box<Member>>,
+}
+
+/// Why something is refused: the code and a sentence for people.
+type Refusal = (ErrorCode, &'static str);
+
+const NO_BROKER: Refusal = (ErrorCode::Unavailable, "the broker does not answer");
+const FULL: Refusal = (
+    ErrorCode::TooLarge,
+    "the session holds as many subscriptions as it may",
+);
+
+/// Tries of joining a channel that the feed lets go of at the same moment.
+const JOINS_MAX: usize = 3;
+
+/// Begins or moves subscriptions, in order, with one step of the broker for all; each is
+/// answered on its own.
+pub async fn subscribe(connection: &Arc<Connection>, wanted: Vec<Wanted>) {
+    let mut accepted = Vec::with_capacity(wanted.len());
+    let mut options = Vec::with_capacity(wanted.len());
+    for wanted in wanted {
+        match permit(connection, &wanted.sub) {
+            Ok(namespace) => {
+                options.push((
+                    wanted.sub.channel.clone(),
+                    options_of(connection, namespace),
+                ));
+                accepted.push(wanted);
+            }
+            Err(refusal) => refuse(connection, &wanted, refusal).await,
+        }
+    }
+    if accepted.is_empty() {
+        return;
+    }
+    let channels = connection.gateway.feed.attach(&options).await;
+    let names: Vec<_> = accepted
+        .iter()
+        .filter(|wanted| needs_head(&wanted.sub))
+        .map(|wanted| wanted.sub.channel.clone())
+        .collect();
+    let heads = if names.is_empty() {
+        Ok(Vec::new())
+    } else {
+        connection.gateway.feed.heads(&names).await
+    };
+    let mut heads = heads.into_iter().flatten();
+    for ((wanted, channel), option) in accepted.into_iter().zip(channels).zip(options) {
+        let head = if needs_head(&wanted.sub) {
+            heads.next()
+        } else {
+            None
+        };
+        match channel {
+            Ok(channel) if head.is_some() || !needs_head(&wanted.sub) => {
+                begin(connection, wanted, channel, head, option.1).await
+            }
+            Ok(_) | Err(_) => refuse(connection, &wanted, NO_BROKER).await,
+        }
+    }
+}
+
+/// Whether the start depends on what history holds.
+const fn needs_head(sub: &Sub) -> bool {
+    sub.position.is_some() || matches!(sub.fallback, Fallback::Last(_))
+}
+
+fn options_of(connection: &Connection, namespace: &Namespace) -> ChannelOptions {
+    ChannelOptions {
+        counts: connection.gateway.metrics.namespace(namespace).cloned(),
+        keeps_history: namespace.history_size > 0,
+        tail_bytes: connection.gateway.config.limits.tail_bytes.bytes(),
+    }
+}
+
+/// Whether the session may have this subscription.
+fn permit<'a>(connection: &'a Connection, sub: &Sub) -> Result<&'a Namespace, Refusal> {
+    let namespace = connection.permit(&sub.channel, Right::Sub)?;
+    if sub.mode == Mode::Latest && !namespace.state {
+        return Err((
+            ErrorCode::BadRequest,
+            "mode latest needs a channel with state",
+        ));
+    }
+    if sub.fallback == Fallback::State && !namespace.state {
+        return Err((ErrorCode::BadRequest, "the channel keeps no state"));
+    }
+    if sub.me.is_some() && namespace.presence == Presence::Off {
+        return Err((ErrorCode::BadRequest, "the channel has no presence"));
+    }
+    Ok(namespace)
+}
+
+/// Answers that a subscription was refused. A membership it resumed ends with it.
+async fn refuse(connection: &Arc<Connection>, wanted: &Wanted, (code, text): Refusal) {
+    let Wanted { sub, member } = wanted;
+    let gateway = &connection.gateway;
+    gateway.metrics.rejected.count(Rejection::of(code));
+    let frame = match sub.i {
+        Some(_) => connection.error(sub.i, code, text),
+        None => Frame::Unsubscribed {
+            channel: sub.channel.clone(),
+            code,
+        },
+    };
+    connection.send(&[frame]);
+    if let Some(member) = member {
+        gateway.presence.leave(&sub.channel, member).await;
+    }
+}
+
+/// Puts one subscription into the session and answers it.
+async fn begin(
+    connection: &Arc<Connection>,
+    wanted: Wanted,
+    mut channel: Arc<Channel>,
+    head: Option<Head>,
+    options: ChannelOptions,
+) {
+    let sub = &wanted.sub;
+    let Some((owner, held, member)) =
+        connection.with_session(|session| membership(session, &wanted))
+    else {
+        return;
+    };
+    for _ in 0..JOINS_MAX {
+        match place(connection, sub, &channel, head.as_ref(), member.clone()) {
+            Placed::Done => {
+                let presence = &connection.gateway.presence;
+                match (&held, &member) {
+                    (_, Some(member)) => {
+                        let stands = held.as_ref() == Some(member);
+                        presence.enter(owner, &sub.channel, member, stands).await;
+                    }
+                    (Some(held), None) => presence.leave(&sub.channel, held).await,
+                    (None, None) => {}
+                }
+                return;
+            }
+            Placed::Ended => return,
+            Placed::Full => return refuse(connection, &wanted, FULL).await,
+            Placed::Closed => {
+                let attached = connection
+                    .gateway
+                    .feed
+                    .attach(&[(sub.channel.clone(), options.clone())])
+                    .await
+                    .pop();
+                match attached {
+                    Some(Ok(again)) => channel = again,
+                    Some(Err(_)) | None => break,
+                }
+            }
+        }
+    }
+    refuse(connection, &wanted, NO_BROKER).await;
+}
+
+/// The claim a membership belongs to, the one the subscription has, and the one it is to have:
+/// under the same key, so that a member who says something else of itself stays the same one.
+fn membership(
+    session: &Session,
+    wanted: &Wanted,
+) -> (u64, Option<Box<Member>>, Option<Box<Member>>) {
+    let present = || {
+        let slot = session.slot_of(&wanted.sub.channel)?;
+        session.sub(slot)?.wishes.member.clone()
+    };
+    let held = wanted.member.clone().or_else(present);
+    let member = wanted.sub.me.clone().map(|me| {
+        let key = match &held {
+            Some(held) => held.key.clone(),
+            None => member_key(session.identity.user.as_ref()),
+        };
+        Box::new(Member { key, me })
+    });
+    (session.fence.nonce, held, member)
+}
+
+enum Placed {
+    Done,
+    /// The session ended meanwhile.
+    Ended,
+    Full,
+    /// The feed let go of the channel meanwhile.
+    Closed,
+}
+
+fn place(
+    connection: &Arc<Connection>,
+    sub: &Sub,
+    channel: &Arc<Channel>,
+    head: Option<&Head>,
+    member: Option<Box<Member>>,
+) -> Placed {
+    let mut out = connection.lock();
+    let limit = connection.gateway.config.limits.subscriptions.get();
+    let Some(session) = &mut out.session else {
+        return Placed::Ended;
+    };
+    let held = session.slot_of(channel.name());
+    if held.is_none() && session.len() >= usize::try_from(limit).unwrap_or(usize::MAX) {
+        return Placed::Full;
+    }
+    let Some(slot) = held.or_else(|| session.free_slot()) else {
+        return Placed::Full;
+    };
+    let wishes = Wishes {
+        mode: sub.mode,
+        fallback: sub.fallback,
+        hz: sub.hz,
+        member,
+    };
+    let view = View {
+        encoding: connection.encoding,
+        mode: sub.mode,
+    };
+    let reader: Arc<dyn Reader> = Arc::clone(connection) as Arc<dyn Reader>;
+    let Some(joined) = channel.join(reader, slot, view) else {
+        return Placed::Closed;
+    };
+    if let Some(old) = session.sub(slot) {
+        leave_channel(connection, &old.channel, old.reader, old.wishes.mode);
+    }
+    let has_start = sub.position.is_some() || sub.fallback != Fallback::Now;
+    let (position, recovery) = match session.sub(slot) {
+        Some(old) if !has_start => {
+            let mut position = joined.position;
+            position.offset = old.progress.cursor;
+            session.change(slot, wishes, joined.key);
+            (position, Recovery::Full)
+        }
+        Some(_) | None => {
+            let start = start(sub, &joined, head);
+            session.remove(slot);
+            session.insert(slot, Arc::clone(channel), joined.key, wishes, &start);
+            (start.position, start.recovery)
+        }
+    };
+    let frame = Frame::Subscribed {
+        i: sub.i,
+        channel: channel.name().clone(),
+        position,
+        recovery,
+    };
+    out.push(connection.encoding, &frame);
+    connection
+        .gateway
+        .metrics
+        .subscriptions
+        .increment(if held.is_some() { 0.0 } else { 1.0 });
+    connection.mark_ready(slot);
+    connection.pull_under(&mut out);
+    Placed::Done
+}
+
+/// Where a new or moved subscription starts.
+fn start(sub: &Sub, joined: &Joined, head: Option<&Head>) -> Start {
+    let request = StartRequest {
+        position: sub.position.clone(),
+        fallback: sub.fallback,
+        mode: sub.mode,
+    };
+    let at_head = || Head {
+        position: joined.position.clone(),
+        first: joined.position.offset + 1,
+        state_floor: 0,
+    };
+    let head = head.cloned().unwrap_or_else(at_head);
+    plan(&request, joined.life, &joined.position, &head)
+}
+
+/// A member's key: the user and a number that tells its sessions apart, never the session's id.
+fn member_key(user: Option<&Name>) -> Name {
+    let user = user.map_or("anonymous", Name::as_str);
+    let mut cut = user.len().min(100);
+    while !user.is_char_boundary(cut) {
+        cut -= 1;
+    }
+    let text = format!("{}/{:08x}", &user[..cut], random::bits() >> 32);
+    Name::new(&text)
+        .unwrap_or_else(|_user_was_valid| unreachable!("a user and a number make a valid name"))
+}
+
+fn leave_channel(
+    connection: &Connection,
+    channel: &Channel,
+    reader: crate::channel::ReaderKey,
+    mode: Mode,
+) {
+    channel.leave(
+        reader,
+        View {
+            encoding: connection.encoding,
+            mode,
+        },
+    );
+    channel.touch(crate::clock::now_ms());
+}
+
+/// Ends one subscription. Nothing of the channel follows. True: there was one.
+pub async fn unsubscribe(connection: &Arc<Connection>, channel: &ChannelName) -> bool {
+    let removed = connection
+        .with_session(|session| {
+            session
+                .slot_of(channel)
+                .and_then(|slot| session.remove(slot))
+        })
+        .flatten();
+    let Some(sub) = removed else { return false };
+    leave_channel(connection, &sub.channel, sub.reader, sub.wishes.mode);
+    connection.gateway.metrics.subscriptions.decrement(1.0);
+    if let Some(member) = sub.wishes.member {
+        connection.gateway.presence.leave(channel, &member).await;
+    }
+    true
+}
+
+/// Takes every subscription of an ended session off its channel; answers the memberships.
+pub fn detach(connection: &Connection, session: &mut Session) -> Vec<(ChannelName, Box<Member>)> {
+    let mut members = Vec::new();
+    for sub in session.remove_all() {
+        leave_channel(connection, &sub.channel, sub.reader, sub.wishes.mode);
+        connection.gateway.metrics.subscriptions.decrement(1.0);
+        if let Some(member) = sub.wishes.member {
+            members.push((sub.channel.name().clone(), member));
+        }
+    }
+    members
+}

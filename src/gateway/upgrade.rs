@@ -1,0 +1,210 @@
+//! The WebSocket handshake: from an HTTP request to a connection with its own small task.
+//!
+//! Refusals a client must act on happen after the upgrade, since browsers hide HTTP failures;
+//! only what is no WebSocket request at all, or a node that takes nobody, is answered in HTTP.
+
+use std::{net::IpAddr, sync::Arc};
+
+use axum::{
+    body::Body,
+    extract::{ConnectInfo, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use hyper_util::rt::TokioIo;
+use tidewire_protocol::{CloseCode, Encoding};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+use crate::telemetry::labels::{CloseReason, Rejection};
+
+use super::{Gateway, Refusal, admission::Permit, connection::Connection, read, socket, websocket};
+
+/// Where a connection comes from; put into requests by the listener.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientAddress(pub IpAddr);
+
+/// The streams the listener hands out.
+#[derive(Debug)]
+pub enum ClientStream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// What the handshake agreed on.
+struct Agreed {
+    accept: String,
+    encoding: Option<Encoding>,
+    /// The subprotocol to name: the one chosen, else the first offered, so that a browser keeps
+    /// the connection long enough to read why it closes.
+    subprotocol: Option<HeaderValue>,
+}
+
+/// `GET /v1/connect`.
+pub async fn connect(
+    State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(ClientAddress(address)): ConnectInfo<ClientAddress>,
+    mut request: Request,
+) -> Response {
+    let agreed = match agree(request.headers()) {
+        Ok(agreed) => agreed,
+        Err((status, text)) => return (status, text).into_response(),
+    };
+    let permit = match gateway.admission.admit(address) {
+        Ok(permit) => permit,
+        Err(refusal) => {
+            gateway.metrics.rejected.count(refusal.label());
+            let seconds = (Refusal::retry_ms() / 1000 + 1).to_string();
+            return (
+                StatusCode::SERVICE_UNAVAILABLE,
+                [(header::RETRY_AFTER, seconds)],
+                "the node takes no more connections",
+            )
+                .into_response();
+        }
+    };
+    let refused = if agreed.encoding.is_none() {
+        Some(CloseCode::Version)
+    } else if !origin_allowed(&gateway, request.headers()) {
+        Some(CloseCode::Forbidden)
+    } else {
+        None
+    };
+    let upgrade = hyper::upgrade::on(&mut request);
+    let encoding = agreed.encoding.unwrap_or(Encoding::Json);
+    let tasks = gateway.tasks.clone();
+    tasks.spawn(async move {
+        match upgrade.await {
+            Ok(upgraded) => begin(gateway, upgraded, encoding, refused, permit),
+            Err(error) => tracing::debug!(%error, "an upgrade did not complete"),
+        }
+    });
+    switching(agreed)
+}
+
+fn origin_allowed(gateway: &Gateway, headers: &HeaderMap) -> bool {
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    gateway
+        .origins
+        .allows(text(header::ORIGIN), text(header::HOST))
+}
+
+fn agree(headers: &HeaderMap) -> Result<Agreed, (StatusCode, &'static str)> {
+    let holds = |name: HeaderName, token: &str| {
+        headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .any(|part| part.trim().eq_ignore_ascii_case(token))
+    };
+    if !holds(header::UPGRADE, "websocket") || !holds(header::CONNECTION, "upgrade") {
+        return Err((
+            StatusCode::UPGRADE_REQUIRED,
+            "this is a WebSocket endpoint: connect with a WebSocket client",
+        ));
+    }
+    if !holds(header::SEC_WEBSOCKET_VERSION, "13") {
+        return Err((
+            StatusCode::UPGRADE_REQUIRED,
+            "only WebSocket version 13 is spoken here",
+        ));
+    }
+    let Some(key) = headers.get(header::SEC_WEBSOCKET_KEY) else {
+        return Err((
+            StatusCode::BAD_REQUEST,
+            "the header Sec-WebSocket-Key is missing",
+        ));
+    };
+    let offers: Vec<&str> = headers
+        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(',').map(str::trim))
+        .collect();
+    let chosen = offers.iter().find_map(|offer| {
+        [Encoding::Json, Encoding::MessagePack]
+            .into_iter()
+            .find(|encoding| encoding.subprotocol() == *offer)
+    });
+    let encoding = if offers.is_empty() {
+        Some(Encoding::Json)
+    } else {
+        chosen
+    };
+    Ok(Agreed {
+        accept: websocket::accept_key(key.as_bytes()),
+        encoding,
+        subprotocol: chosen
+            .map(|encoding| HeaderValue::from_static(encoding.subprotocol()))
+            .or_else(|| HeaderValue::from_str(offers.first()?).ok()),
+    })
+}
+
+fn switching(agreed: Agreed) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    if let Ok(accept) = HeaderValue::from_str(&agreed.accept) {
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    if let Some(subprotocol) = agreed.subprotocol {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
+    }
+    response
+}
+
+/// Gives the connection a small task of its own; that of the HTTP server ends here, and its
+/// buffers go with it.
+fn begin(
+    gateway: Arc<Gateway>,
+    upgraded: hyper::upgrade::Upgraded,
+    encoding: Encoding,
+    refused: Option<CloseCode>,
+    permit: Permit,
+) {
+    let (stream, early) = match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => (ClientStream::Plain(parts.io.into_inner()), parts.read_buf),
+        Err(upgraded) => match upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>() {
+            Ok(parts) => (
+                ClientStream::Tls(Box::new(parts.io.into_inner())),
+                parts.read_buf,
+            ),
+            Err(_foreign) => {
+                tracing::error!("the listener handed out a stream the gateway does not know");
+                return;
+            }
+        },
+    };
+    let (reader, writer) = match stream {
+        ClientStream::Plain(stream) => socket::plain(stream),
+        ClientStream::Tls(stream) => socket::tls(*stream),
+    };
+    let connection = Arc::new(Connection::new(
+        gateway.next_id(),
+        encoding,
+        Arc::clone(&gateway),
+        writer,
+    ));
+    if let Some(code) = refused {
+        gateway.metrics.rejected.count(Rejection::of_close(code));
+        connection.close(code, None, None);
+    }
+    gateway.metrics.connections.increment(1.0);
+    gateway.metrics.connections_opened.increment(1);
+    // Copied here: the server's bytes keep 8 KiB alive however few they are.
+    let early = early.to_vec();
+    let tasks = gateway.tasks.clone();
+    tasks.spawn(async move {
+        read::run(Arc::clone(&connection), reader, early).await;
+        gateway.metrics.connections.decrement(1.0);
+        gateway.metrics.connections_closed.count(
+            connection
+                .closing()
+                .map_or(CloseReason::Lost, CloseReason::Node),
+        );
+        drop(permit);
+    });
+}

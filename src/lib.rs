@@ -1,0 +1,24 @@
+//! Tidewire: a real-time WebSocket hub whose sessions never break.
+//!
+//! The program is `cli`; whole nodes for tests are `node`, made from a `config`.
+
+mod api;
+mod auth;
+mod broker;
+mod channel;
+pub mod cli;
+mod clock;
+pub mod config;
+mod demo;
+mod feed;
+mod gateway;
+mod http;
+mod journal;
+pub mod node;
+mod presence;
+mod random;
+mod session;
+mod storage;
+mod store;
+mod tasks;
+mod telemetry;

@@ -1,0 +1,5 @@
+//! The `tidewire` program.
+
+fn main() -> std::process::ExitCode {
+    tidewire::cli::main()
+}

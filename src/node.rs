@@ -1,0 +1,238 @@
+//! The composition root: builds the parts of a node, owns every task, and takes it down again.
+
+mod memory;
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use axum::{Router, routing::get};
+use tidewire_protocol::Name;
+use tokio_rustls::TlsAcceptor;
+
+use crate::{
+    api::{self, Api},
+    auth::{Authenticator, KeyError, Origins, SessionKeys},
+    broker::Broker,
+    clock,
+    config::{self, Config, secret::SecretError},
+    demo::{self, DemoError},
+    feed::{Feed, Logs, Settings},
+    gateway::{Gateway, Parts, connect},
+    http::{self, ListenError},
+    journal::OpenError,
+    presence::Presence,
+    random,
+    storage::{EmbeddedStorage, Options, Sync},
+    store::CheckpointStore,
+    tasks::Tasks,
+    telemetry::metrics::{Metrics, UPKEEP_EVERY},
+};
+
+/// A channel nobody reads stays followed this long: a page that reloads finds it warm.
+const LINGER_MS: u64 = 10_000;
+/// Memory for pages of history that laggards share.
+const PAGES_BYTES: u64 = 64 << 20;
+/// How often unread channels and tails over the budget are dropped.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// How long a node that stops waits for its tasks.
+const STOP_MAX: Duration = Duration::from_secs(10);
+/// The folder of the log inside the data folder.
+const LOG_FOLDER: &str = "log";
+
+/// Why a node cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The storage folder cannot be used.
+    #[error("the storage in {folder} cannot be opened")]
+    Storage {
+        folder: PathBuf,
+        #[source]
+        source: OpenError,
+    },
+    /// A secret cannot be kept.
+    #[error("the cluster secret cannot be kept")]
+    Secret(#[from] SecretError),
+    /// A key of tokens is none.
+    #[error("the keys that check tokens cannot be used")]
+    Keys(#[from] KeyError),
+    /// The address or the certificate.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The demo's recordings.
+    #[error(transparent)]
+    Demo(#[from] DemoError),
+    /// A histogram has no buckets.
+    #[error("the metrics cannot be set up")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    address: SocketAddr,
+    gateway: Arc<Gateway>,
+    tasks: Tasks,
+    /// Closed last: every part writes to it until it ends.
+    storage: EmbeddedStorage,
+}
+
+impl Node {
+    /// Builds a node and begins to listen. Must be called on the runtime it is to run on.
+    ///
+    /// # Errors
+    /// Says what is missing or taken; nothing keeps running.
+    pub async fn start(config: Config) -> Result<Self, NodeError> {
+        let config = Arc::new(config);
+        let tls = acceptor(&config)?;
+        let listener = http::bind(config.node.listen)?;
+        let internal = config.node.internal_listen.map(http::bind).transpose()?;
+        let address = listener.local_addr().unwrap_or(config.node.listen);
+        let folder = config.node.data_dir.join(LOG_FOLDER);
+        let opened = EmbeddedStorage::open(&folder, storage_options(&config))
+            .map_err(|source| NodeError::Storage { folder, source })?;
+        tracing::info!(recovery = ?opened.recovery, "the storage is open");
+        let tasks = Tasks::new();
+        let metrics = Arc::new(Metrics::new(&config.namespaces)?);
+        let logs = Arc::new(Logs::new(
+            feed_settings(&config),
+            tasks.clone(),
+            Arc::clone(&metrics),
+        ));
+        opened.broker.announce_to(Arc::clone(&logs) as _);
+        let broker: Arc<dyn Broker> = opened.broker;
+        let store: Arc<dyn CheckpointStore> = opened.store;
+        let feed = Feed::new(Arc::clone(&broker), logs, tasks.clone());
+        let gateway = gateway(&config, feed.clone(), store, metrics, &tasks)?;
+        gateway.start();
+        tasks.spawn_until_stop(Arc::clone(&gateway.presence).run());
+        tasks.spawn_until_stop(upkeep(Arc::clone(&gateway)));
+        tasks.spawn_until_stop(memory::watch(Arc::clone(&gateway)));
+        let clients = Router::new()
+            .route("/v1/connect", get(connect))
+            .with_state(Arc::clone(&gateway));
+        let demo = if config.development {
+            demo::start(&config, broker, &tasks)?
+        } else {
+            Router::new()
+        };
+        let clients = clients.merge(demo);
+        let backends = api::router(Arc::new(Api::new(Arc::clone(&gateway))))
+            .merge(api::ops_router(Arc::clone(&gateway)));
+        match internal {
+            Some(internal) => {
+                tasks.spawn(http::serve(listener, clients, tls, tasks.clone()));
+                tasks.spawn(http::serve(internal, backends, None, tasks.clone()));
+            }
+            None => {
+                tasks.spawn(http::serve(
+                    listener,
+                    clients.merge(backends),
+                    tls,
+                    tasks.clone(),
+                ));
+            }
+        }
+        Ok(Self {
+            address,
+            gateway,
+            tasks,
+            storage: opened.storage,
+        })
+    }
+
+    /// Where clients connect.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The node's connections.
+    pub const fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    /// Leaves: nobody is admitted, sessions are written down, clients are told to come back, and
+    /// every task ends. Takes at most [`STOP_MAX`].
+    pub async fn stop(self) {
+        self.gateway.admission.drain();
+        self.gateway.leave().await;
+        self.tasks.stop();
+        if tokio::time::timeout(STOP_MAX, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("tasks of the node did not end in time");
+        }
+        drop(self.storage);
+    }
+}
+
+fn acceptor(config: &Config) -> Result<Option<TlsAcceptor>, ListenError> {
+    match (&config.tls.cert, &config.tls.key) {
+        (Some(cert), Some(key)) => http::tls(cert, key).map(Some),
+        _unset => Ok(None),
+    }
+}
+
+fn storage_options(config: &Config) -> Options {
+    let sync = match config.storage.sync {
+        config::Sync::Always => Sync::Always,
+        config::Sync::Within(span) => Sync::Interval(span),
+    };
+    Options {
+        sync,
+        ..Options::default()
+    }
+}
+
+fn feed_settings(config: &Config) -> Settings {
+    Settings {
+        tails_bytes: config.limits.tails_bytes.bytes(),
+        pages_bytes: PAGES_BYTES,
+        linger_ms: LINGER_MS,
+    }
+}
+
+fn gateway(
+    config: &Arc<Config>,
+    feed: Feed,
+    store: Arc<dyn CheckpointStore>,
+    metrics: Arc<Metrics>,
+    tasks: &Tasks,
+) -> Result<Arc<Gateway>, NodeError> {
+    let namespaces = Arc::new(config.namespaces.clone());
+    let node = Name::new(&format!("n-{:08x}", random::bits() >> 32))
+        .unwrap_or_else(|_valid| unreachable!("hexadecimal digits make a valid name"));
+    let presence = Presence::new(
+        feed.broker_handle(),
+        Arc::clone(&store),
+        Arc::clone(&namespaces),
+        config.session.ttl,
+        node.clone(),
+        tasks.clone(),
+    );
+    Ok(Gateway::new(Parts {
+        node,
+        namespaces,
+        feed,
+        store,
+        presence: Arc::new(presence),
+        authenticator: Authenticator::new(&config.auth)?,
+        session_keys: SessionKeys::new(
+            &config.cluster_secret()?,
+            config.node.cluster_secret_previous.as_ref(),
+            config.auth.issuer.as_deref(),
+        ),
+        origins: Origins::new(config.auth.allowed_origins.as_deref(), config.development),
+        metrics,
+        tasks: tasks.clone(),
+        config: Arc::clone(config),
+    }))
+}
+
+async fn upkeep(gateway: Arc<Gateway>) {
+    let mut sweep = tokio::time::interval(SWEEP_EVERY.min(UPKEEP_EVERY));
+    loop {
+        sweep.tick().await;
+        gateway.feed.sweep(clock::now_ms()).await;
+        gateway.metrics.upkeep();
+    }
+}

@@ -1,0 +1,53 @@
+//! The memory guard: past its mark the node admits nobody, instead of being killed with everyone.
+
+use std::{fs, sync::Arc, time::Duration};
+
+use crate::gateway::Gateway;
+
+/// How often the process is measured.
+const EVERY: Duration = Duration::from_secs(1);
+/// Bytes of a page of memory as `/proc` counts them on every Linux we run on.
+const PAGE_BYTES: u64 = 4096;
+
+/// Measures, and tells the gateway.
+pub async fn watch(gateway: Arc<Gateway>) {
+    let Some(whole) = limit_bytes() else { return };
+    let mark = gateway.config.limits.memory.of(whole);
+    let mut over = false;
+    let mut every = tokio::time::interval(EVERY);
+    loop {
+        every.tick().await;
+        let Some(resident) = resident_bytes() else {
+            return;
+        };
+        if over != (resident > mark) {
+            over = resident > mark;
+            tracing::warn!(resident, mark, over, "the memory mark was crossed");
+            gateway.admission.set_over_memory(over);
+        }
+    }
+}
+
+/// What the container, else the machine, has.
+fn limit_bytes() -> Option<u64> {
+    let container = fs::read_to_string("/sys/fs/cgroup/memory.max")
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
+    container.or_else(|| {
+        let text = fs::read_to_string("/proc/meminfo").ok()?;
+        let kib: u64 = text
+            .lines()
+            .find_map(|line| line.strip_prefix("MemTotal:"))?
+            .trim()
+            .strip_suffix(" kB")?
+            .parse()
+            .ok()?;
+        Some(kib * 1024)
+    })
+}
+
+fn resident_bytes() -> Option<u64> {
+    let text = fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * PAGE_BYTES)
+}

@@ -1,0 +1,131 @@
+//! The durable form of a session: its subscriptions with acknowledged floors, as MessagePack.
+//!
+//! Unknown fields are ignored and missing ones have defaults, so that nodes of neighbouring
+//! versions resume each other's sessions.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tidewire_protocol::{
+    ChannelName, Epoch, Name, Position,
+    command::{Fallback, Mode},
+};
+
+use super::{Member, Phase, Session, Sub};
+
+/// A session as the store has it.
+#[derive(Debug, Default, PartialEq)]
+pub struct Stored {
+    pub subs: Vec<StoredSub>,
+}
+
+/// A subscription as the store has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredSub {
+    pub channel: ChannelName,
+    /// What the application acknowledged.
+    pub floor: Position,
+    pub mode: Mode,
+    pub fallback: Fallback,
+    pub hz: Option<u32>,
+    pub member: Option<Box<Member>>,
+}
+
+#[derive(Serialize, Deserialize, Default)]
+struct Body {
+    #[serde(default)]
+    subs: Vec<Entry>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    ch: String,
+    e: String,
+    o: u64,
+    #[serde(default)]
+    latest: bool,
+    #[serde(default)]
+    state: bool,
+    #[serde(default)]
+    last: Option<u32>,
+    #[serde(default)]
+    hz: Option<u32>,
+    #[serde(default)]
+    member: Option<(String, String)>,
+}
+
+fn entry(sub: &Sub) -> Entry {
+    let (life, position) = sub.channel.position();
+    // A cursor of a life that ended means nothing, and one whose snapshot is not complete says
+    // more than the client was given: the subscription goes on from a reset.
+    let stands = life == sub.progress.life && !matches!(sub.progress.phase, Phase::Snapshot { .. });
+    let (epoch, floor) = if stands {
+        (position.epoch, sub.floor)
+    } else {
+        (Epoch::unknown(), 0)
+    };
+    Entry {
+        ch: sub.channel.name().to_string(),
+        e: epoch.to_string(),
+        o: floor,
+        latest: sub.wishes.mode == Mode::Latest,
+        state: sub.wishes.fallback == Fallback::State,
+        last: match sub.wishes.fallback {
+            Fallback::Last(n) => Some(n),
+            Fallback::Now | Fallback::State => None,
+        },
+        hz: sub.wishes.hz,
+        member: sub.wishes.member.as_ref().map(|member| {
+            (
+                member.key.to_string(),
+                String::from_utf8_lossy(&member.me).into_owned(),
+            )
+        }),
+    }
+}
+
+pub(super) fn encode(session: &Session) -> Bytes {
+    let body = Body {
+        subs: session.subs().map(|(_, sub)| entry(sub)).collect(),
+    };
+    rmp_serde::to_vec_named(&body).map_or_else(|_never_fails_in_memory| Bytes::new(), Bytes::from)
+}
+
+fn stored(entry: Entry) -> Option<StoredSub> {
+    let member = match entry.member {
+        Some((key, me)) => Some(Box::new(Member {
+            key: Name::new(&key).ok()?,
+            me: Bytes::from(me),
+        })),
+        None => None,
+    };
+    Some(StoredSub {
+        channel: ChannelName::new(&entry.ch).ok()?,
+        floor: Position {
+            epoch: Epoch::new(&entry.e).ok()?,
+            offset: entry.o,
+        },
+        mode: if entry.latest {
+            Mode::Latest
+        } else {
+            Mode::Every
+        },
+        fallback: match (entry.state, entry.last) {
+            (true, _) => Fallback::State,
+            (false, Some(n)) => Fallback::Last(n),
+            (false, None) => Fallback::Now,
+        },
+        hz: entry.hz,
+        member,
+    })
+}
+
+/// Reads a checkpoint's body; one just claimed is empty. None: it is not a checkpoint.
+pub fn decode(body: &[u8]) -> Option<Stored> {
+    if body.is_empty() {
+        return Some(Stored::default());
+    }
+    let body: Body = rmp_serde::from_slice(body).ok()?;
+    Some(Stored {
+        subs: body.subs.into_iter().filter_map(stored).collect(),
+    })
+}

@@ -1,0 +1,92 @@
+//! Where a subscription begins: every case of the protocol as a row.
+
+use tidewire_protocol::frame::Recovery;
+
+use super::*;
+
+/// The node's head is a/100; history holds 41 ..= 100; tombstones up to 60 were dropped.
+fn plan_for(position: Option<Position>, fallback: Fallback, mode: Mode) -> Start {
+    let request = StartRequest {
+        position,
+        fallback,
+        mode,
+    };
+    let log = Head {
+        position: super::position("a", 101),
+        first: 41,
+        state_floor: 60,
+    };
+    plan(&request, 3, &super::position("a", 100), &log)
+}
+
+#[test]
+fn every_case_of_a_start() {
+    use Fallback::{Last, Now, State};
+    use Mode::{Every, Latest};
+    use Recovery::{Fresh, Full, Reset};
+    const SNAPSHOT: Phase = Phase::Snapshot { from: 1 };
+    const REPLAY: Phase = Phase::Replay;
+    let on = |offset| Some(position("a", offset));
+    let elsewhere = |offset| Some(position("b", offset));
+    let rows = [
+        // Without a position: new here.
+        (None, Now, Every, Fresh, 100, REPLAY),
+        (None, State, Every, Fresh, 100, SNAPSHOT),
+        (None, State, Latest, Fresh, 100, SNAPSHOT),
+        (None, Last(0), Every, Fresh, 100, REPLAY),
+        (None, Last(10), Every, Fresh, 90, REPLAY),
+        (None, Last(60), Every, Fresh, 40, REPLAY),
+        (None, Last(61), Every, Fresh, 40, REPLAY),
+        (None, Last(u32::MAX), Every, Fresh, 40, REPLAY),
+        // A position on the log: from right behind it, whatever else was asked for.
+        (on(0), Now, Every, Full, 0, REPLAY),
+        (on(99), State, Every, Full, 99, REPLAY),
+        (on(100), Now, Every, Full, 100, REPLAY),
+        (on(100), Last(5), Every, Full, 100, REPLAY),
+        // One that history no longer reaches is served too: with a gap in its place.
+        (on(12), Last(5), Every, Full, 12, REPLAY),
+        // Ahead of the head, or in another epoch: what was joined to it.
+        (on(101), Now, Every, Reset, 100, REPLAY),
+        (on(101), State, Every, Reset, 100, SNAPSHOT),
+        (on(u64::MAX), Last(3), Every, Reset, 97, REPLAY),
+        (elsewhere(50), Now, Every, Reset, 100, REPLAY),
+        (elsewhere(50), State, Latest, Reset, 100, SNAPSHOT),
+        (elsewhere(0), Last(3), Every, Reset, 97, REPLAY),
+        // In `latest`, below the highest dropped tombstone a removal would go unseen.
+        (on(60), Now, Latest, Full, 60, REPLAY),
+        (on(59), Now, Latest, Reset, 100, REPLAY),
+        (on(59), State, Latest, Reset, 100, SNAPSHOT),
+        (on(59), Now, Every, Full, 59, REPLAY),
+    ];
+    for (position, fallback, mode, recovery, cursor, phase) in rows {
+        let start = plan_for(position.clone(), fallback, mode);
+        let expected = Start {
+            recovery,
+            position: super::position("a", cursor),
+            progress: Progress {
+                life: 3,
+                cursor,
+                phase,
+                replayed: 0,
+            },
+        };
+        assert_eq!(start, expected, "{position:?} {fallback:?} {mode:?}");
+    }
+}
+
+#[test]
+fn the_last_of_an_empty_history_is_nothing() {
+    let request = StartRequest {
+        position: None,
+        fallback: Fallback::Last(10),
+        mode: Mode::Every,
+    };
+    for (offset, first) in [(0, 1), (7, 8), (7, 9)] {
+        let log = Head {
+            first,
+            ..head("a", offset)
+        };
+        let start = plan(&request, 0, &position("a", offset), &log);
+        assert_eq!(start.progress.cursor, offset);
+    }
+}

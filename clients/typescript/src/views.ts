@@ -169,7 +169,7 @@ export class LoadedView<T, M = Message> extends View<Loaded<T>> implements Consu
     if (cursor && here && cursor.epoch === here.epoch) {
       this.seen = cursor.offset;
       if (cursor.offset < this.from) {
-        subscription?.moveBack(cursor.offset);
+        subscription?.moveTo(cursor);
         return this.changed();
       }
     }

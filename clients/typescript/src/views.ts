@@ -11,7 +11,7 @@ import type { Engine } from "./engine.js";
 import type { HubError, Position } from "./errors.js";
 import { toMessage, type Message } from "./message.js";
 import { Value, type Observable } from "./observable.js";
-import type { Msg } from "./protocol/frames.js";
+import type { Item, Msg } from "./protocol/frames.js";
 
 /** `stale`: what is shown may be old, since that instant (Unix ms, broker's clock). */
 export type Freshness = { readonly freshness: "live" | "catching-up" } | { readonly freshness: "stale"; readonly since: number };
@@ -77,10 +77,10 @@ abstract class View<T> implements Observable<T> {
     this.seen = 0;
   }
 
-  protected freshness({ staleSince, refused, log }: Subscription): Freshness {
+  protected freshness({ staleSince, refused, log }: Subscription, whole: boolean): Freshness {
     const since = this.engine.subscriptions.staleSince || staleSince;
     if (since || refused) return { freshness: "stale", since: since || this.engine.brokerNow() };
-    return { freshness: log.phase === "live" ? "live" : "catching-up" };
+    return { freshness: whole && log.phase === "live" ? "live" : "catching-up" };
   }
 
   /** The first watcher came. */
@@ -140,9 +140,7 @@ export class LoadedView<T, M = Message> extends View<Loaded<T>> implements Consu
   }
 
   protected build(subscription: Subscription): Loaded<T> {
-    const own = this.freshness(subscription);
-    const freshness: Freshness = this.held && own.freshness === "live" ? { freshness: "catching-up" } : own;
-    return { data: this.data, error: subscription.refused ?? this.error, ...freshness };
+    return { data: this.data, error: subscription.refused ?? this.error, ...this.freshness(subscription, !this.held) };
   }
 
   private reload(): void {
@@ -201,7 +199,7 @@ export class LoadedView<T, M = Message> extends View<Loaded<T>> implements Consu
 let loads = 0;
 
 export type Keyed<V> = Freshness & {
-  /** The newest value of each key that is neither removed nor expired. */
+  /** The newest value of each key that is neither removed nor expired; as it last was whole, while a snapshot is coming. */
   readonly data: ReadonlyMap<string, V>;
   /** Publications skipped because a newer one of the same key was there, since the view began. */
   readonly conflated: number;
@@ -216,6 +214,7 @@ export interface KeyedOptions {
 export class KeyedView<V> extends View<Keyed<V>> implements Consumer {
   readonly mode = "latest";
   readonly hz?: number;
+  private items: ReadonlyMap<string, Item> = new Map();
   private conflated = 0;
   private readonly timer: Timer;
 
@@ -225,15 +224,9 @@ export class KeyedView<V> extends View<Keyed<V>> implements Consumer {
     if (maxHz) this.hz = Math.min(1000, Math.ceil(maxHz));
   }
 
-  /** Hides what has expired since it was told. */
-  override get(): Keyed<V> {
-    if (this.subscription?.kept?.state.expire(this.engine.brokerNow())) this.changed();
-    return super.get();
-  }
-
   /** The publication behind a key. */
   item(key: string): Message<V> | undefined {
-    const item = this.subscription?.kept?.state.values.get(key);
+    const item = this.items.get(key);
     const epoch = this.subscription?.log.cursor?.epoch ?? "";
     return item && (toMessage(this.channel, epoch, item, false) as Message<V>);
   }
@@ -250,16 +243,26 @@ export class KeyedView<V> extends View<Keyed<V>> implements Consumer {
   override detached(): void {
     super.detached();
     this.timer.stop();
+    this.items = new Map();
     this.conflated = 0;
   }
 
   protected build(subscription: Subscription): Keyed<V> {
-    const { kept, refused } = subscription;
+    const { refused, kept } = subscription;
+    const { values, complete } = kept?.state ?? {};
+    if (values && complete) this.items = new Map(values);
     const now = this.engine.brokerNow();
-    kept?.state.expire(now);
     const data = new Map<string, V>();
-    for (const [key, item] of kept?.state.values ?? []) data.set(key, (item.b ?? item.d) as V);
-    this.timer.start((kept?.state.nextExpiry() ?? Infinity) - now, () => this.changed());
-    return { data, conflated: this.conflated, error: refused ?? undefined, ...this.freshness(subscription) };
+    let next = Infinity;
+    for (const [key, { b, d, exp = Infinity }] of this.items) {
+      if (exp <= now) {
+        if (complete) values?.delete(key);
+        continue;
+      }
+      data.set(key, (b ?? d) as V);
+      next = Math.min(next, exp);
+    }
+    this.timer.start(next - now, () => this.changed());
+    return { data, conflated: this.conflated, error: refused ?? kept?.failed, ...this.freshness(subscription, complete === true) };
   }
 }

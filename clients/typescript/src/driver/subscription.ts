@@ -33,6 +33,7 @@ export interface Consumer {
 /** What keeps the keyed state of a subscription (`KeptState`). */
 export interface Keeper {
   readonly state: KeyedState;
+  readonly failed: HubError | undefined;
   /** A publication was delivered; true where it changed what is to be seen. */
   apply(msg: Msg): boolean;
   /** A delivery begins; `follows`: a snapshot comes with it. */
@@ -115,11 +116,17 @@ export class Subscription {
     }
   }
 
+  detach(consumer: Consumer): void {
+    this.consumers.delete(consumer);
+    consumer.detached?.();
+    if ([...this.consumers].some(({ keep }) => keep)) return;
+    this.kept?.end();
+    this.kept = null;
+  }
+
   /** Nobody is left: what is known of the channel goes with the last reader. */
   closed(): void {
     this.log.closed();
-    this.kept?.end();
-    this.kept = null;
     this.asked = null;
   }
 

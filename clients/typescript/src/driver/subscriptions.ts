@@ -71,8 +71,7 @@ export class Subscriptions implements Surroundings {
     if (!subscription?.consumers.has(consumer) || this.leaving.has(consumer)) return;
     const timer = this.env.setTimer(() => {
       this.leaving.delete(consumer);
-      subscription.consumers.delete(consumer);
-      consumer.detached?.();
+      subscription.detach(consumer);
       if (subscription.consumers.size === 0) this.leave(subscription);
       else this.due(subscription);
     }, LINGER_MS);

@@ -20,6 +20,7 @@ export type Freshness = { readonly freshness: "live" | "catching-up" } | { reado
 const HELD_MAX = 1_024;
 
 abstract class View<T> implements Observable<T> {
+  /** @internal */
   seen = 0;
   protected subscription: Subscription | null = null;
   private readonly value: Value<T>;
@@ -56,7 +57,7 @@ abstract class View<T> implements Observable<T> {
     };
   }
 
-  /** Tells soon: once for all that one message brings, and not more often than asked. */
+  /** Tells soon: once for all that one message brings, and not more often than asked. @internal */
   changed(): void {
     if (this.scheduled) return;
     this.scheduled = true;
@@ -71,7 +72,7 @@ abstract class View<T> implements Observable<T> {
     else env.defer(tell);
   }
 
-  /** The last watcher is gone and the linger over. */
+  /** The last watcher is gone and the linger over. @internal */
   detached(): void {
     this.subscription = null;
     this.seen = 0;
@@ -103,6 +104,7 @@ export interface LoadOptions<T, M = Message> {
 }
 
 export class LoadedView<T, M = Message> extends View<Loaded<T>> implements Consumer {
+  /** @internal */
   readonly mode = "every";
   private data: T | undefined;
   private error: unknown;
@@ -115,6 +117,7 @@ export class LoadedView<T, M = Message> extends View<Loaded<T>> implements Consu
     super(engine, channel, { data: undefined, error: undefined, freshness: "catching-up" }, 0);
   }
 
+  /** @internal */
   effect(effect: Notice): void {
     const { kind } = effect;
     const whole = kind === "recovered" || (kind === "outcome" && effect.outcome === "full" && this.run > 0) || (kind === "rewind" && effect.lost === 0);
@@ -125,12 +128,14 @@ export class LoadedView<T, M = Message> extends View<Loaded<T>> implements Consu
     if (log.open) this.reload();
   }
 
+  /** @internal */
   message(msg: Msg, replayed: boolean): void {
     if (!this.held) return this.take(msg, replayed);
     this.held.push(msg);
     if (this.held.length > HELD_MAX) this.reload();
   }
 
+  /** @internal */
   override detached(): void {
     super.detached();
     this.run++;
@@ -212,7 +217,9 @@ export interface KeyedOptions {
 }
 
 export class KeyedView<V> extends View<Keyed<V>> implements Consumer {
+  /** @internal */
   readonly mode = "latest";
+  /** @internal */
   readonly hz?: number;
   private items: ReadonlyMap<string, Item> = new Map();
   private conflated = 0;
@@ -231,15 +238,18 @@ export class KeyedView<V> extends View<Keyed<V>> implements Consumer {
     return item && (toMessage(this.channel, epoch, item, false) as Message<V>);
   }
 
+  /** @internal */
   keep(subscription: Subscription): Keeper {
     return new KeptState(subscription, this.engine);
   }
 
+  /** @internal */
   message(_msg: Msg, _replayed: boolean, skipped: number): void {
     this.conflated += skipped;
     if (skipped) this.changed();
   }
 
+  /** @internal */
   override detached(): void {
     super.detached();
     this.timer.stop();

@@ -51,7 +51,6 @@ class HubLink implements Link {
   private readonly watched = new Map<string, Watched>();
   /** Broker's clock minus the page's, as the least delay seen tells it. */
   private skew: number | undefined;
-  private entered = false;
   private snapshotEnd: (() => void) | undefined;
 
   constructor(
@@ -69,6 +68,7 @@ class HubLink implements Link {
     this.listen();
     this.hub.channel("orders:demo").on("*", (message) => this.message(message));
     this.room.on("*", (message) => this.message(message));
+    this.room.presence.enter({ name: options.user });
     this.rate(options.hz);
     this.watch("$presence:chat:lobby", this.room.presence.members as View, (view) => {
       page.members([...view.get().data.keys()].map((key) => key.slice(0, key.lastIndexOf("/"))));
@@ -82,8 +82,7 @@ class HubLink implements Link {
   }
 
   async older(channel: PastChannel, before: number | undefined, n: number): Promise<{ items: Entry[]; more: boolean }> {
-    const head = this.hub.position(channel)?.offset ?? 0;
-    const page = await this.hub.channel(channel).history({ before: before ?? head + 1, limit: n });
+    const page = await this.hub.channel(channel).history(before === undefined ? { limit: n } : { before, limit: n });
     return { items: page.items.map((item) => this.entry(item)), more: page.more };
   }
 
@@ -124,18 +123,12 @@ class HubLink implements Link {
       const position = hub.position(channel);
       if (position !== null) page.begin(channel, position.epoch, position.offset);
       if (channel === "orders:demo" && outcome !== "full") this.snapshot();
-      if (channel === "chat:lobby" && !this.entered) {
-        this.entered = true;
-        this.room.presence.enter({ name: this.options.user });
-      }
     });
     hub.on("recovered", ({ channel }) => {
       const watched = this.watched.get(channel);
       if (watched === undefined) return page.live(channel, Date.now());
       watched.caught = { offset: hub.position(channel)?.offset ?? 0, at: Date.now(), resumed: !watched.live };
       watched.live = true;
-      if (watched.keys === undefined) watched.view.changed();
-      else this.tell(channel, watched);
     });
     hub.on("gap", ({ channel, from, to }) => page.gap(channel, from, to));
     hub.on("rewind", ({ channel, epoch, to, lost }) => (lost > 0 ? page.reset(channel, epoch, to) : page.renamed(channel, epoch)));
@@ -190,7 +183,7 @@ class HubLink implements Link {
   /** Tells what a view has that was not told yet: first what it caught up with, then what came live. */
   private tell(channel: string, watched: Watched): void {
     const position = this.hub.position(channel);
-    if (!watched.live || position === null) return;
+    if (!watched.live || position === null || watched.view.get().freshness === "catching-up") return;
     const keys = watched.keys ?? [...watched.view.get().data.keys()];
     const items = keys.flatMap((key) => watched.view.item(key) ?? []);
     const entries = items.sort((a, b) => a.offset - b.offset).map((item) => this.entry(item));

@@ -2,7 +2,7 @@
 // exported types show, what goes over the wire or into storage, what belongs to the language or the host.
 import ts from "typescript";
 
-/** Every member declared in these files has a meaning outside: frames, host objects, the stored record. */
+/** Every member declared in these files, but for private ones, has a meaning outside: frames, host objects, the stored record. */
 const OUTSIDE = /src\/(protocol\/frames|protocol\/base64|environment|typed|driver\/persistence|msgpack)\.ts$/;
 const HIDDEN = ts.ModifierFlags.Private | ts.ModifierFlags.Protected;
 
@@ -42,8 +42,8 @@ export function internalNames(entries) {
     }
 
   const visit = (file) => (node) => {
-    const member = ts.isClassElement(node) || ts.isTypeElement(node) || ts.isPropertyAssignment(node) || ts.isShorthandPropertyAssignment(node) || ts.isParameter(node);
-    if (member && node.name && ts.isIdentifier(node.name)) (OUTSIDE.test(file.fileName) ? kept : declared).add(node.name.text);
+    const member = ts.isClassElement(node) || ts.isTypeElement(node) || ts.isPropertyAssignment(node) || ts.isShorthandPropertyAssignment(node) || ts.isParameterPropertyDeclaration(node, node.parent);
+    if (member && node.name && ts.isIdentifier(node.name)) (OUTSIDE.test(file.fileName) && !(ts.getCombinedModifierFlags(node) & HIDDEN) ? kept : declared).add(node.name.text);
     if (ts.isStringLiteral(node)) kept.add(node.text);
     if (ts.isPropertyAccessExpression(node) || ts.isBindingElement(node)) {
       const symbol = ts.isBindingElement(node)

@@ -70,7 +70,7 @@ export class CoreChannel<S extends ChannelSpec = ChannelSpec> {
 /* One handler of a channel. */
 class Reader implements Consumer {
   readonly mode = "every";
-  readonly plain = true;
+  readonly plain: boolean;
   seen = 0;
   private over = false;
   private readonly subscription: Subscription;
@@ -82,10 +82,12 @@ class Reader implements Consumer {
     private readonly handler: (message: Message) => void,
     readonly last: number | undefined,
   ) {
+    this.plain = !last;
     const subscription = (this.subscription = engine.subscriptions.acquire(channel, this));
-    if (!last || !subscription.log.open) return;
+    const { cursor, open } = subscription.log;
+    if (!last || !cursor || !open) return;
     this.seen = Math.max(0, this.seen - last);
-    subscription.moveBack(this.seen);
+    subscription.moveTo({ epoch: cursor.epoch, offset: this.seen });
   }
 
   message(msg: Msg, replayed: boolean): void {

@@ -122,7 +122,7 @@ export class Engine implements LinkHost {
   }
 
   restored({ cursors, outbox }: Saved): void {
-    this.subscriptions.restored = cursors;
+    this.subscriptions.restored = Object.fromEntries(Object.entries(cursors).filter(([, position]) => Array.isArray(position)));
     try {
       this.publisher.restore(outbox ?? []);
     } catch (error) {

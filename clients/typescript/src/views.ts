@@ -11,7 +11,7 @@ import type { Engine } from "./engine.js";
 import type { HubError, Position } from "./errors.js";
 import { toMessage, type Message } from "./message.js";
 import { Value, type Observable } from "./observable.js";
-import type { Msg } from "./protocol/frames.js";
+import type { Item, Msg } from "./protocol/frames.js";
 
 /** `stale`: what is shown may be old, since that instant (Unix ms, broker's clock). */
 export type Freshness = { readonly freshness: "live" | "catching-up" } | { readonly freshness: "stale"; readonly since: number };
@@ -20,6 +20,7 @@ export type Freshness = { readonly freshness: "live" | "catching-up" } | { reado
 const HELD_MAX = 1_024;
 
 abstract class View<T> implements Observable<T> {
+  /** @internal */
   seen = 0;
   protected subscription: Subscription | null = null;
   private readonly value: Value<T>;
@@ -56,7 +57,7 @@ abstract class View<T> implements Observable<T> {
     };
   }
 
-  /** Tells soon: once for all that one message brings, and not more often than asked. */
+  /** Tells soon: once for all that one message brings, and not more often than asked. @internal */
   changed(): void {
     if (this.scheduled) return;
     this.scheduled = true;
@@ -71,16 +72,16 @@ abstract class View<T> implements Observable<T> {
     else env.defer(tell);
   }
 
-  /** The last watcher is gone and the linger over. */
+  /** The last watcher is gone and the linger over. @internal */
   detached(): void {
     this.subscription = null;
     this.seen = 0;
   }
 
-  protected freshness({ staleSince, refused, log }: Subscription): Freshness {
+  protected freshness({ staleSince, refused, log }: Subscription, whole: boolean): Freshness {
     const since = this.engine.subscriptions.staleSince || staleSince;
     if (since || refused) return { freshness: "stale", since: since || this.engine.brokerNow() };
-    return { freshness: log.phase === "live" ? "live" : "catching-up" };
+    return { freshness: whole && log.phase === "live" ? "live" : "catching-up" };
   }
 
   /** The first watcher came. */
@@ -103,6 +104,7 @@ export interface LoadOptions<T, M = Message> {
 }
 
 export class LoadedView<T, M = Message> extends View<Loaded<T>> implements Consumer {
+  /** @internal */
   readonly mode = "every";
   private data: T | undefined;
   private error: unknown;
@@ -115,6 +117,7 @@ export class LoadedView<T, M = Message> extends View<Loaded<T>> implements Consu
     super(engine, channel, { data: undefined, error: undefined, freshness: "catching-up" }, 0);
   }
 
+  /** @internal */
   effect(effect: Notice): void {
     const { kind } = effect;
     const whole = kind === "recovered" || (kind === "outcome" && effect.outcome === "full" && this.run > 0) || (kind === "rewind" && effect.lost === 0);
@@ -125,12 +128,14 @@ export class LoadedView<T, M = Message> extends View<Loaded<T>> implements Consu
     if (log.open) this.reload();
   }
 
+  /** @internal */
   message(msg: Msg, replayed: boolean): void {
     if (!this.held) return this.take(msg, replayed);
     this.held.push(msg);
     if (this.held.length > HELD_MAX) this.reload();
   }
 
+  /** @internal */
   override detached(): void {
     super.detached();
     this.run++;
@@ -140,9 +145,7 @@ export class LoadedView<T, M = Message> extends View<Loaded<T>> implements Consu
   }
 
   protected build(subscription: Subscription): Loaded<T> {
-    const own = this.freshness(subscription);
-    const freshness: Freshness = this.held && own.freshness === "live" ? { freshness: "catching-up" } : own;
-    return { data: this.data, error: subscription.refused ?? this.error, ...freshness };
+    return { data: this.data, error: subscription.refused ?? this.error, ...this.freshness(subscription, !this.held) };
   }
 
   private reload(): void {
@@ -169,7 +172,7 @@ export class LoadedView<T, M = Message> extends View<Loaded<T>> implements Consu
     if (cursor && here && cursor.epoch === here.epoch) {
       this.seen = cursor.offset;
       if (cursor.offset < this.from) {
-        subscription?.moveBack(cursor.offset);
+        subscription?.moveTo(cursor);
         return this.changed();
       }
     }
@@ -201,7 +204,7 @@ export class LoadedView<T, M = Message> extends View<Loaded<T>> implements Consu
 let loads = 0;
 
 export type Keyed<V> = Freshness & {
-  /** The newest value of each key that is neither removed nor expired. */
+  /** The newest value of each key that is neither removed nor expired; as it last was whole, while a snapshot is coming. */
   readonly data: ReadonlyMap<string, V>;
   /** Publications skipped because a newer one of the same key was there, since the view began. */
   readonly conflated: number;
@@ -214,8 +217,11 @@ export interface KeyedOptions {
 }
 
 export class KeyedView<V> extends View<Keyed<V>> implements Consumer {
+  /** @internal */
   readonly mode = "latest";
+  /** @internal */
   readonly hz?: number;
+  private items: ReadonlyMap<string, Item> = new Map();
   private conflated = 0;
   private readonly timer: Timer;
 
@@ -225,41 +231,48 @@ export class KeyedView<V> extends View<Keyed<V>> implements Consumer {
     if (maxHz) this.hz = Math.min(1000, Math.ceil(maxHz));
   }
 
-  /** Hides what has expired since it was told. */
-  override get(): Keyed<V> {
-    if (this.subscription?.kept?.state.expire(this.engine.brokerNow())) this.changed();
-    return super.get();
-  }
-
   /** The publication behind a key. */
   item(key: string): Message<V> | undefined {
-    const item = this.subscription?.kept?.state.values.get(key);
+    const item = this.items.get(key);
     const epoch = this.subscription?.log.cursor?.epoch ?? "";
     return item && (toMessage(this.channel, epoch, item, false) as Message<V>);
   }
 
+  /** @internal */
   keep(subscription: Subscription): Keeper {
     return new KeptState(subscription, this.engine);
   }
 
+  /** @internal */
   message(_msg: Msg, _replayed: boolean, skipped: number): void {
     this.conflated += skipped;
     if (skipped) this.changed();
   }
 
+  /** @internal */
   override detached(): void {
     super.detached();
     this.timer.stop();
+    this.items = new Map();
     this.conflated = 0;
   }
 
   protected build(subscription: Subscription): Keyed<V> {
-    const { kept, refused } = subscription;
+    const { refused, kept } = subscription;
+    const { values, complete } = kept?.state ?? {};
+    if (values && complete) this.items = new Map(values);
     const now = this.engine.brokerNow();
-    kept?.state.expire(now);
     const data = new Map<string, V>();
-    for (const [key, item] of kept?.state.values ?? []) data.set(key, (item.b ?? item.d) as V);
-    this.timer.start((kept?.state.nextExpiry() ?? Infinity) - now, () => this.changed());
-    return { data, conflated: this.conflated, error: refused ?? undefined, ...this.freshness(subscription) };
+    let next = Infinity;
+    for (const [key, { b, d, exp = Infinity }] of this.items) {
+      if (exp <= now) {
+        if (complete) values?.delete(key);
+        continue;
+      }
+      data.set(key, (b ?? d) as V);
+      next = Math.min(next, exp);
+    }
+    this.timer.start(next - now, () => this.changed());
+    return { data, conflated: this.conflated, error: refused ?? kept?.failed, ...this.freshness(subscription, complete === true) };
   }
 }

@@ -80,6 +80,67 @@ test("a handler goes on from the page before also where presence is entered", as
   assert.deepEqual((await world.welcome()).subs, [{ ch: "c", e: "e1", o: 5, mode: "every", me: 1 }]);
 });
 
+test("a handler goes on from the page before also where presence or a view came first", async () => {
+  for (const first of ["presence", "view"]) {
+    const world = new World();
+    await firstLife(world);
+    const hub = hubIn(world, { persist: "tab" });
+    const room = hub.channel("c");
+    if (first === "presence") room.presence.enter(1);
+    else room.live<number>({ mode: "latest" }).subscribe(() => {});
+    const asked = { me: first === "presence" ? 1 : undefined, state: first === "view" ? true : undefined };
+    const present = Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== undefined));
+    assert.deepEqual((await world.welcome()).subs, [{ ch: "c", ...present, mode: first === "view" ? "latest" : "every" }]);
+    const got: number[] = [];
+    room.on("*", ({ offset }) => got.push(offset));
+    await world.settle();
+    assert.deepEqual(world.socket.sent.splice(0).filter(({ t }) => t === "sub"), [], "the first answer is still owed");
+    world.socket.push(ok("c", 8), msg("c", 9, 0, { k: "a" }), live("c", 9));
+    await world.settle();
+    const again = world.socket.sent.find(({ t }) => t === "sub");
+    assert.deepEqual(again, { t: "sub", i: again?.i, ch: "c", e: "e1", o: 5, ...present, mode: "every" });
+    const replay = [6, 7, 8, 9].map((o) => msg("c", o, 0, { k: "a" }));
+    world.socket.push({ ...ok("c", 5, "full"), i: again?.i }, ...replay, live("c", 9, 4), msg("c", 10, 0, { k: "a" }));
+    await world.settle();
+    assert.deepEqual(got, [6, 7, 8, 9, 10], first);
+  }
+});
+
+test("a handler added to a living channel goes on from the page before, once", async () => {
+  const world = new World();
+  await firstLife(world);
+  const hub = hubIn(world, { persist: "tab" });
+  hub.channel("c").presence.enter(1);
+  await world.welcome();
+  world.socket.push(ok("c", 8), live("c", 8));
+  await world.advance(1_000);
+  world.socket.sent.length = 0;
+  const got: number[] = [];
+  hub.channel("c").on("*", ({ offset }) => got.push(offset));
+  world.socket.push(msg("c", 9, 0));
+  await world.settle();
+  assert.deepEqual(world.socket.sent.splice(0), [{ t: "sub", i: 2, ch: "c", e: "e1", o: 5, mode: "every", me: 1 }]);
+  world.socket.push(msg("c", 10, 0), { ...ok("c", 5, "full"), i: 2 }, ...[6, 7, 8, 9, 10].map((o) => msg("c", o, 0)), live("c", 10, 5));
+  hub.channel("c").on("*", ({ offset }) => got.push(-offset));
+  world.socket.push(msg("c", 11, 0));
+  await world.settle();
+  assert.deepEqual(got, [6, 7, 8, 9, 10, 11, -11]);
+  assert.deepEqual(world.socket.sent, []);
+});
+
+test("a page that only entered leaves the cursor of the page before to the next one", async () => {
+  const world = new World();
+  await firstLife(world);
+  const hub = hubIn(world, { persist: "tab" });
+  hub.channel("c").presence.enter(1);
+  await world.welcome();
+  world.socket.push(ok("c", 8), live("c", 8), msg("c", 9, 0));
+  await world.lifecycle("pagehide");
+  const next = hubIn(world, { persist: "tab" });
+  next.channel("c").on("*", () => {});
+  assert.deepEqual((await world.welcome()).subs, [{ ch: "c", e: "e1", o: 5, mode: "every" }]);
+});
+
 test("a live view alone begins now, whatever the page before held", async () => {
   const world = new World();
   await firstLife(world);

@@ -192,6 +192,58 @@ test("a snapshot cut off by the connection is read again beside the resume", asy
   assert.deepEqual([...view.get().data], [["a", 1], ["b", 2]]);
 });
 
+test("a keyed view tells nothing of a state it does not hold whole, and asks again where reading it failed", async () => {
+  const world = new World();
+  const hub = hubIn(world);
+  hub.channel("s").on("*", () => {});
+  await world.welcome();
+  world.socket.push(ok("s", 3), live("s", 3));
+  const view = hub.channel("s").live<number>({ mode: "latest" });
+  const told: [string[], string][] = [];
+  view.subscribe(({ data, freshness }) => told.push([[...data.keys()], freshness]));
+  world.socket.push(msg("s", 4, 40, { k: "a" }));
+  await world.settle();
+  assert.equal(view.item("a"), undefined);
+  world.socket.sent.length = 0;
+  world.socket.push({ t: "error", i: 1, code: 429, name: "rate_limited", text: "", retry: 100 });
+  await world.settle();
+  assert.equal((view.get().error as { code: number }).code, 429);
+  await world.advance(250);
+  assert.deepEqual(world.socket.sent.splice(0), [{ t: "state", i: 2, ch: "s" }]);
+  world.socket.push({ t: "ok", i: 2, e: "e1", o: 4, items: [{ o: 3, k: "b", d: 3, ts: 1 }], more: false });
+  await world.settle();
+  assert.ok(told.slice(0, -1).every(([keys, freshness]) => keys.length === 0 && freshness === "catching-up"), JSON.stringify(told));
+  assert.deepEqual(told.at(-1), [["a", "b"], "live"]);
+  assert.equal(view.get().error, undefined);
+  world.socket.push({ t: "gap", ch: "s", from: 5, to: 6, reason: "not_kept" }, msg("s", 7, 70, { k: "c" }));
+  await world.settle();
+  assert.deepEqual(told.at(-1), [["a", "b"], "catching-up"]);
+  world.socket.push({ t: "ok", i: 3, e: "e1", o: 7, items: [{ o: 7, k: "c", d: 70, ts: 1 }], more: false });
+  await world.settle();
+  assert.deepEqual(told.at(-1)?.[1], "live");
+});
+
+test("an expired key is hidden on time, and a state nobody looks at is not kept", async () => {
+  const world = new World();
+  const hub = hubIn(world);
+  hub.channel("s").on("*", () => {});
+  const view = hub.channel("s").live<number>({ mode: "latest" });
+  const end = view.subscribe(() => {});
+  await world.welcome();
+  world.socket.push(ok("s", 0), { t: "state", ch: "s", items: [], more: false }, live("s", 0));
+  world.socket.push(msg("s", 1, 1, { k: "a", exp: world.now + 500 }), msg("s", 2, 2, { k: "b" }));
+  await world.settle();
+  assert.deepEqual([...view.get().data.keys()], ["a", "b"]);
+  await world.advance(500);
+  assert.deepEqual([...view.get().data.keys()], ["b"]);
+  end();
+  await world.advance(2_000);
+  world.socket.sent.length = 0;
+  view.subscribe(() => {});
+  await world.settle();
+  assert.deepEqual(world.socket.sent.map(({ t }) => t), ["state"]);
+});
+
 test("presence: entering, changing and leaving replace me on the one subscription", async () => {
   const world = new World();
   const hub = hubIn(world);

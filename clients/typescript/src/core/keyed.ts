@@ -5,7 +5,7 @@
 import type { Item } from "../protocol/frames.js";
 
 export class KeyedState {
-  /** What is to be seen: neither removed nor expired. */
+  /** What is neither removed nor was expired when it came. */
   readonly values = new Map<string, Item>();
   /** True once a snapshot was applied whole; until then a deletion is remembered against an older page. */
   complete = false;
@@ -42,19 +42,5 @@ export class KeyedState {
     for (const [key, item] of this.values) if (item.o > to) this.values.delete(key);
     this.removed.clear();
     this.complete = false;
-  }
-
-  /** Hides what has expired; true where something was. */
-  expire(now: number): boolean {
-    const before = this.values.size;
-    for (const [key, { exp }] of this.values) if (exp !== undefined && exp <= now) this.values.delete(key);
-    return this.values.size < before;
-  }
-
-  /** When the next key expires, or `Infinity`. */
-  nextExpiry(): number {
-    let next = Infinity;
-    for (const { exp } of this.values.values()) if (exp !== undefined && exp < next) next = exp;
-    return next;
   }
 }

@@ -61,9 +61,10 @@ export class ChannelLog {
     return true;
   }
 
-  /** Goes back to an older position of the same epoch; the caller subscribes from there. */
-  moveBack(offset: number): void {
-    if (this.cursor) this.cursor = { epoch: this.cursor.epoch, offset };
+  /** Goes to another position; the caller subscribes from there, and nothing is taken until that is answered. */
+  moveTo(cursor: Position): void {
+    this.phase = "closed";
+    this.cursor = cursor;
   }
 
   /** True where the node answered and delivers. */

@@ -2,8 +2,10 @@
  * The keyed state of one subscription, kept up to date: by the publications delivered, by the snapshots the node sends,
  * and by pages read on request where it sends none. Made by the first view of a channel; it never moves a cursor.
  */
+import { backoff } from "../core/backoff.js";
 import { KeyedState } from "../core/keyed.js";
 import type { Engine } from "../engine.js";
+import type { HubError } from "../errors.js";
 import type { Item, Msg, Ok, Outcome, State } from "../protocol/frames.js";
 import type { Keeper, Subscription } from "./subscription.js";
 
@@ -12,7 +14,10 @@ const SNAPSHOT_TRIES = 3;
 
 export class KeptState implements Keeper {
   readonly state = new KeyedState();
+  /** Why the state cannot be read. */
+  failed: HubError | undefined;
   private run = 0;
+  private failures = 0;
 
   constructor(
     private readonly subscription: Subscription,
@@ -33,7 +38,7 @@ export class KeptState implements Keeper {
 
   page({ items, more }: State): void {
     this.take(items);
-    if (!more) this.state.finish();
+    if (!more) this.whole();
   }
 
   rewind(to: number): void {
@@ -62,8 +67,8 @@ export class KeptState implements Keeper {
       let page: Ok;
       try {
         page = await this.engine.request({ t: "state", ch, from });
-      } catch {
-        return;
+      } catch (error) {
+        return run === this.run ? this.again(error as HubError) : undefined;
       }
       if (run !== this.run) return;
       if (page.e !== log.cursor?.epoch && tries > 1) return this.pages(run, tries - 1);
@@ -73,7 +78,22 @@ export class KeptState implements Keeper {
       if (!page.more || last < (from ?? 1)) break;
       from = last + 1;
     }
-    this.state.finish();
+    this.whole();
     this.subscription.notify();
+  }
+
+  private whole(): void {
+    this.state.finish();
+    this.failed = undefined;
+    this.failures = 0;
+  }
+
+  /* A read that failed while the channel is up would leave the state incomplete for good. */
+  private again(error: HubError): void {
+    const { env } = this.engine;
+    const { run } = this;
+    this.failed = error;
+    this.subscription.notify();
+    if (error.retryable) env.setTimer(() => run === this.run && this.read(), backoff(this.failures++, env.random(), error.retry));
   }
 }

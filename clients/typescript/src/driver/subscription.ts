@@ -5,13 +5,13 @@
 import type { KeyedState } from "../core/keyed.js";
 import { ChannelLog, MISSING, type Effect, type Notice } from "../core/log.js";
 import type { Environment } from "../environment.js";
-import type { HubError } from "../errors.js";
+import type { HubError, Position } from "../errors.js";
 import { Timer } from "./timer.js";
 import type { Msg, Outcome, Push, State, Sub } from "../protocol/frames.js";
 
 /** Something inside the application that reads a channel: handlers, a view, a member of its presence. */
 export interface Consumer {
-  /** It goes on where the page before a reload stopped. */
+  /** A handler without a beginning of its own: it goes on where the page before a reload stopped. */
   readonly plain?: boolean;
   /** How it wants delivery; absent: it does not care. */
   readonly mode?: "every" | "latest";
@@ -33,6 +33,7 @@ export interface Consumer {
 /** What keeps the keyed state of a subscription (`KeptState`). */
 export interface Keeper {
   readonly state: KeyedState;
+  readonly failed: HubError | undefined;
   /** A publication was delivered; true where it changed what is to be seen. */
   apply(msg: Msg): boolean;
   /** A delivery begins; `follows`: a snapshot comes with it. */
@@ -115,11 +116,17 @@ export class Subscription {
     }
   }
 
+  detach(consumer: Consumer): void {
+    this.consumers.delete(consumer);
+    consumer.detached?.();
+    if ([...this.consumers].some(({ keep }) => keep)) return;
+    this.kept?.end();
+    this.kept = null;
+  }
+
   /** Nobody is left: what is known of the channel goes with the last reader. */
   closed(): void {
     this.log.closed();
-    this.kept?.end();
-    this.kept = null;
     this.asked = null;
   }
 
@@ -146,9 +153,9 @@ export class Subscription {
     for (const consumer of this.consumers) consumer.changed?.();
   }
 
-  /** Delivers again from an older position of this epoch; consumers drop what they saw. */
-  moveBack(offset: number): void {
-    this.log.moveBack(offset);
+  /** Delivers again from an older position; consumers drop what they saw. */
+  moveTo(cursor: Position): void {
+    this.log.moveTo(cursor);
     this.asked = null;
     this.around.due(this);
   }

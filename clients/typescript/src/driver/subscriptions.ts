@@ -59,6 +59,7 @@ export class Subscriptions implements Surroundings {
     const subscription = this.byName.get(name) ?? this.add(name);
     if (subscription.consumers.size === 0) subscription.refused = null;
     subscription.attach(consumer);
+    if (subscription.log.open) this.goOn(subscription);
     this.due(subscription);
     this.around.link.need();
     return subscription;
@@ -70,8 +71,7 @@ export class Subscriptions implements Surroundings {
     if (!subscription?.consumers.has(consumer) || this.leaving.has(consumer)) return;
     const timer = this.env.setTimer(() => {
       this.leaving.delete(consumer);
-      subscription.consumers.delete(consumer);
-      consumer.detached?.();
+      subscription.detach(consumer);
       if (subscription.consumers.size === 0) this.leave(subscription);
       else this.due(subscription);
     }, LINGER_MS);
@@ -121,8 +121,10 @@ export class Subscriptions implements Surroundings {
   push(frame: Push & { ch: string }): void {
     const subscription = this.byName.get(frame.ch);
     if (frame.t === "unsub") return this.refused(subscription, new HubError(frame.code, frame.name, "", frame.code === 429 || frame.code >= 500 ? 0 : undefined));
-    if (subscription && (subscription.consumers.size > 0 || !subscription.log.settled)) return subscription.push(frame);
-    if (frame.t === "ok" && !subscription && this.byName.size < GIVEN_MAX) this.add(frame.ch).log.begin(frame);
+    if (subscription && (subscription.consumers.size > 0 || !subscription.log.settled)) {
+      subscription.push(frame);
+      if (frame.t === "ok") this.goOn(subscription);
+    } else if (frame.t === "ok" && !subscription && this.byName.size < GIVEN_MAX) this.add(frame.ch).log.begin(frame);
   }
 
   stale(channel: string | undefined, since: number): void {
@@ -154,7 +156,7 @@ export class Subscriptions implements Surroundings {
   }
 
   positions(): Positions {
-    return { ...this.restored, ...collect([...this.byName.values()]) };
+    return { ...collect([...this.byName.values()]), ...this.restored };
   }
 
   end(): void {
@@ -162,14 +164,25 @@ export class Subscriptions implements Surroundings {
     for (const { retryTimer } of this.byName.values()) retryTimer.stop();
   }
 
-  /* A cursor of the page before serves plain handlers; who wants a beginning of its own gets that. */
   private wanted(subscription: Subscription): Sub {
-    const { name, log, consumers } = subscription;
-    const cursor = this.restored[name];
-    delete this.restored[name];
-    const all = [...consumers];
-    if (cursor && all.some(({ plain }) => plain) && !all.some(({ last }) => last)) log.cursor ??= { epoch: cursor[0], offset: cursor[1] };
+    this.goOn(subscription);
     return subscription.want();
+  }
+
+  /*
+   * A cursor of the page before waits for the channel's first handler. One that wants a beginning of its own gets that;
+   * for a plain one the channel goes back to the cursor. Views and members of presence see nothing of it.
+   */
+  private goOn(subscription: Subscription): void {
+    const { name, consumers } = subscription;
+    const cursor = this.restored[name];
+    const handlers = [...consumers].filter(({ plain }) => plain !== undefined);
+    if (!cursor || handlers.length === 0) return;
+    delete this.restored[name];
+    if (handlers.some(({ plain }) => !plain)) return;
+    const [epoch, offset] = cursor;
+    for (const handler of handlers) handler.seen = offset;
+    subscription.moveTo({ epoch, offset });
   }
 
   private add(name: string): Subscription {

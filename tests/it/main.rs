@@ -9,8 +9,8 @@
     reason = "tests fail by panicking, match the enums of libraries, and await every helper alike"
 )]
 
-mod backend;
 mod admission;
+mod backend;
 mod bad_input;
 mod delivery;
 mod floods;

@@ -95,7 +95,11 @@ async fn a_folder_in_use_is_refused() {
     let folder = place.log_folder();
     refuses(
         &place,
-        &[folder.to_str().unwrap(), "in use by another node", "stop it"],
+        &[
+            folder.to_str().unwrap(),
+            "in use by another node",
+            "stop it",
+        ],
     );
     place.client("ada").await.publish("news", json!(1)).await;
 }

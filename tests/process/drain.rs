@@ -22,7 +22,9 @@ async fn sigterm_says_bye_and_the_next_start_resumes_everyone() {
         writer.publish("news", json!(n)).await;
     }
     for n in 1..=10 {
-        reader.find(|frame| frame["t"] == "msg" && frame["o"] == n).await;
+        reader
+            .find(|frame| frame["t"] == "msg" && frame["o"] == n)
+            .await;
     }
     reader
         .send(json!({"t": "ack", "c": {"news": [ok["e"], 7]}}))

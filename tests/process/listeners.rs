@@ -33,7 +33,11 @@ async fn with_an_internal_listener_backends_and_operators_are_answered_there_alo
         ("/v1/openapi.json", false),
         ("/v1/publish", true),
     ] {
-        assert_eq!(status(&format!("{inside}{path}"), post).await, 200, "{path}");
+        assert_eq!(
+            status(&format!("{inside}{path}"), post).await,
+            200,
+            "{path}"
+        );
         assert_eq!(status(&place.url(path), post).await, 404, "{path}");
     }
     assert_eq!(status(&format!("{inside}/v1/connect"), false).await, 404);

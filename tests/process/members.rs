@@ -2,12 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 
-use crate::{
-    process::Place,
-    support::{Client, PATIENCE},
-};
+use crate::{process::Place, support::Client};
 
 const ROOM: &str = "chat:lobby";
 const MEMBERS: &str = "$presence:chat:lobby";
@@ -21,23 +19,6 @@ async fn enter(place: &Place, user: &str) -> Client {
     client.hello(user, subs).await;
     client.find(|frame| frame["t"] == "live").await;
     client
-}
-
-/// Waits until the store has this many checkpoints.
-async fn written(place: &Place, checkpoints: u64) {
-    let read = async {
-        loop {
-            let text = reqwest::get(place.url("/metrics")).await.unwrap();
-            let text = text.text().await.unwrap();
-            let line = text
-                .lines()
-                .find_map(|line| line.strip_prefix("tidewire_store_writes_total "));
-            if line.is_some_and(|count| count.parse::<f64>().unwrap() >= checkpoints as f64) {
-                return;
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, read).await.unwrap();
 }
 
 #[tokio::test]
@@ -55,7 +36,7 @@ async fn after_a_kill_only_those_who_stay_away_leave() {
         clients.push(enter(&place, user).await);
         keys.push(watcher.find(|frame| frame["t"] == "msg").await["k"].clone());
     }
-    written(&place, 4).await;
+    place.checkpoints_written(4).await;
     node.kill();
 
     let _node = place.start();
@@ -82,12 +63,15 @@ async fn after_a_kill_only_those_who_stay_away_leave() {
     let page = watcher.ask(json!({"t": "state", "ch": MEMBERS})).await;
     let members: Vec<_> = page["items"].as_array().unwrap().iter().collect();
     assert_eq!(members.len(), 2);
-    assert!(members.iter().all(|member| keys[..2].contains(&member["k"])));
+    assert!(
+        members
+            .iter()
+            .all(|member| keys[..2].contains(&member["k"]))
+    );
 }
 
 /// The next publication, however long it takes.
 async fn next_message(client: &mut Client) -> Value {
-    use futures_util::StreamExt;
     loop {
         let message = client.socket.next().await.unwrap().unwrap();
         let frames = crate::wire::parse(message.to_text().unwrap());

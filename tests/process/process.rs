@@ -198,6 +198,24 @@ impl Place {
         client
     }
 
+    /// Waits until the node has written this many checkpoints since it started.
+    pub async fn checkpoints_written(&self, count: u32) {
+        let read = async {
+            loop {
+                let answer = reqwest::get(self.url("/metrics")).await.unwrap();
+                let text = answer.text().await.unwrap();
+                let written = text
+                    .lines()
+                    .find_map(|line| line.strip_prefix("tidewire_store_writes_total "));
+                if written.is_some_and(|written| written.parse::<u32>().unwrap() >= count) {
+                    return;
+                }
+            }
+        };
+        let in_time = tokio::time::timeout(PATIENCE, read).await;
+        in_time.expect("the checkpoints are written");
+    }
+
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address())
     }

@@ -89,7 +89,11 @@ async fn frames(socket: &mut Socket) -> Vec<Value> {
 async fn subscribe(socket: &mut Socket) {
     send(socket, json!({"t": "sub", "i": 1, "ch": "news"})).await;
     loop {
-        if frames(socket).await.iter().any(|frame| frame["t"] == "live") {
+        if frames(socket)
+            .await
+            .iter()
+            .any(|frame| frame["t"] == "live")
+        {
             return;
         }
     }
@@ -153,6 +157,27 @@ async fn megabytes_pass_through_tls_to_prompt_and_to_stalled_readers() {
     for socket in [writer, prompt, stalled] {
         close(socket).await;
     }
+}
+
+#[tokio::test]
+async fn bytes_after_the_end_of_tls_hang_nobody() {
+    let (place, _node) = start();
+    // More than the node has threads.
+    for _ in 0..2 * std::thread::available_parallelism().unwrap().get() {
+        let socket = connect(&place, "ada", false).await;
+        let (mut stream, mut tls) = socket.into_inner().into_inner();
+        tls.send_close_notify();
+        let mut bytes = Vec::new();
+        while tls.wants_write() {
+            tls.write_tls(&mut bytes).unwrap();
+        }
+        bytes.extend([0; 100]);
+        stream.write_all(&bytes).await.unwrap();
+        let mut rest = Vec::new();
+        let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await;
+        let _either = ended.expect("the node ends the connection");
+    }
+    close(connect(&place, "ada", false).await).await;
 }
 
 #[tokio::test]

@@ -174,7 +174,8 @@ pub const ENCODINGS: [&str; 2] = [JSON, MSGPACK];
 pub struct Client {
     pub socket: WebSocketStream<TcpStream>,
     packs: bool,
-    frames: VecDeque<Value>,
+    /// What was received and not looked at yet.
+    pub frames: VecDeque<Value>,
     pub welcome: Value,
     next: u64,
 }

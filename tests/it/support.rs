@@ -98,11 +98,11 @@ impl TestNode {
             config: text.to_owned(),
             auth: auth.to_owned(),
         };
-        node.boot().await;
+        node.boot();
         node
     }
 
-    async fn boot(&mut self) {
+    fn boot(&mut self) {
         let file = self.dir.path().join("tidewire.toml");
         let data = self.dir.path().join("data");
         let head = format!("listen = \"127.0.0.1:0\"\ndata_dir = {data:?}\n");
@@ -125,7 +125,7 @@ impl TestNode {
 
     pub async fn restart(&mut self) {
         self.node.take().unwrap().stop().await;
-        self.boot().await;
+        self.boot();
     }
 
     /// Deletes a channel: its log begins another epoch.

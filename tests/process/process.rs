@@ -28,7 +28,7 @@ pub fn free_port() -> u16 {
     (0..COUNT)
         .map(|_| {
             let step = NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
-            FIRST + (u32::from(own) + u32::from(step)).rem_euclid(u32::from(COUNT)) as u16
+            FIRST + (own + step) % COUNT
         })
         .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
         .unwrap()

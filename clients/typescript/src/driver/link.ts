@@ -2,7 +2,6 @@
  * The living connection and its successor: tokens, hello, backoff, takeover, `move`, wake and sleep. The hub owns it
  * and hears of it through `LinkHost`. It never looks into channels: frames that are not about the connection go up.
  */
-import { backoff } from "../core/backoff.js";
 import { afterClose } from "../core/close.js";
 import { Session } from "../core/session.js";
 import type { Environment } from "../environment.js";
@@ -62,8 +61,6 @@ export class Link {
   private readonly retryTimer: Timer;
   private hinted = false;
   private readonly refreshTimer: Timer;
-  private failures = 0;
-  private refreshFailures = 0;
   private unauthenticated = 0;
   private claimed = false;
   private welcomedAt = 0;
@@ -219,7 +216,7 @@ export class Link {
       case "auth":
         return this.refresh();
       case "move":
-        return this.schedule(frame.in);
+        return this.retryTimer.start(frame.in, () => this.open());
       default:
         return this.host.frame(frame);
     }
@@ -250,7 +247,7 @@ export class Link {
     if (connection === this.living) {
       this.living = null;
       this.refreshTimer.stop();
-      if (now - this.welcomedAt >= STABLE_MS) this.failures = 0;
+      if (now - this.welcomedAt >= STABLE_MS) this.retryTimer.failures = 0;
       this.host.down();
       if (this.next) return this.status.set({ state: "connecting" });
     } else {
@@ -284,14 +281,9 @@ export class Link {
   }
 
   private retry(hint: number, code: number, name: string): void {
-    const wait = backoff(this.failures++, this.env.random(), hint);
     this.hinted = hint > 0;
-    this.schedule(wait);
+    const wait = this.retryTimer.again(hint, () => this.open());
     if (!this.living) this.status.set({ state: "offline", retryAt: this.env.now() + wait, code, name });
-  }
-
-  private schedule(ms: number): void {
-    this.retryTimer.start(ms, () => this.open());
   }
 
   /* `exp` is of the broker's clock. The node asks at 90 % of the token's life; the timer stands in where it does not. */
@@ -306,12 +298,12 @@ export class Link {
     this.tokens.expire("expiring");
     const again = (): void => {
       if (living !== this.living || this.stopped) return;
-      this.refreshTimer.start(backoff(++this.refreshFailures, this.env.random()), () => this.refresh());
+      this.refreshTimer.again(0, () => this.refresh());
     };
     this.tokens.get().then(
       (token) => {
         if (living !== this.living || token === undefined) return;
-        this.refreshFailures = 0;
+        this.refreshTimer.failures = 0;
         this.token = token;
         const { requests, subscriptions } = this.host;
         requests.once({ t: "auth", token }, ({ exp }) => {

@@ -2,7 +2,6 @@
  * All channels of the session: who reads them, what the node is asked for, what hello carries, where the session
  * stands. Owned by the hub. It never opens a connection.
  */
-import { backoff } from "../core/backoff.js";
 import type { Effect } from "../core/log.js";
 import type { Environment } from "../environment.js";
 import { HubError, type Position } from "../errors.js";
@@ -222,8 +221,7 @@ export class Subscriptions implements Surroundings {
     if (!subscription?.log.refused()) return;
     subscription.asked = null;
     if (error.retryable) {
-      const wait = backoff(subscription.failures++, this.env.random(), error.retry);
-      subscription.retryTimer.start(wait, () => this.due(subscription));
+      subscription.retryTimer.again(error.retry, () => this.due(subscription));
     } else {
       subscription.refused = error;
       this.around.events.emit("refused", { channel: subscription.name, error });

@@ -8,7 +8,7 @@ import type { Environment } from "../environment.js";
 import { Forbidden, HubError } from "../errors.js";
 import { Value } from "../observable.js";
 import type { Bye, Command, Encoding, Push, Welcome } from "../protocol/frames.js";
-import { Connection } from "./connection.js";
+import { Connection, type Owner } from "./connection.js";
 import { Timer } from "./timer.js";
 import type { Persistence, Saved } from "./persistence.js";
 import type { Requests } from "./requests.js";
@@ -46,7 +46,7 @@ const STABLE_MS = 5_000;
 const REFRESH_AT = 0.9;
 const REFRESH_LEAST_MS = 5_000;
 
-export class Link {
+export class Link implements Owner {
   readonly session = new Session();
   readonly status: Value<Status>;
   /** Broker's clock minus this machine's, in ms. */
@@ -177,11 +177,7 @@ export class Link {
     if (this.token !== undefined && token !== this.token) this.host.subscriptions.renewed();
     this.token = token;
     try {
-      this.next = new Connection(this.env, this.url, this.encodings, {
-        opened: (connection) => this.opened(connection),
-        frame: (connection, frame) => this.frame(connection, frame),
-        ended: (connection, code, bye) => this.ended(connection, code, bye),
-      });
+      this.next = new Connection(this.env, this.url, this.encodings, this);
     } catch (error) {
       this.env.report(error);
       this.block(4400, "no_socket");
@@ -196,7 +192,7 @@ export class Link {
     this.host.restored(saved);
   }
 
-  private opened(connection: Connection): void {
+  opened(connection: Connection): void {
     const session = this.session.claim(this.env.now());
     if (session) this.host.save();
     const pipelined = !this.living;
@@ -207,7 +203,7 @@ export class Link {
     this.host.pipeline();
   }
 
-  private frame(connection: Connection, frame: Push): void {
+  frame(connection: Connection, frame: Push): void {
     if (connection === this.next && frame.t === "welcome") return this.promote(connection, frame);
     if (connection !== this.living) return;
     switch (frame.t) {
@@ -242,7 +238,7 @@ export class Link {
     this.status.set({ state: "online", user, session: session.id, resumed, node });
   }
 
-  private ended(connection: Connection, code: number, bye: Bye | null): void {
+  ended(connection: Connection, code: number, bye: Bye | null): void {
     const now = this.env.now();
     if (connection === this.living) {
       this.living = null;

@@ -15,8 +15,8 @@ import { Subscription, type Consumer, type Surroundings } from "./subscription.j
 
 /** After its last reader left, a channel is kept: a page that re-renders or changes its route comes back at once. */
 export const LINGER_MS = 2_000;
-/** Channels the token may subscribe us to that nobody reads. */
-const GIVEN_MAX = 256;
+/** As many as a session can have: channels a token subscribes us to that nobody reads, and cursors written down. */
+const CHANNELS_MAX = 256;
 
 /** What the channels need of the engine around them. */
 export interface Around {
@@ -123,7 +123,7 @@ export class Subscriptions implements Surroundings {
     if (subscription && (subscription.consumers.size > 0 || !subscription.log.settled)) {
       subscription.push(frame);
       if (frame.t === "ok") this.goOn(subscription);
-    } else if (frame.t === "ok" && !subscription && this.byName.size < GIVEN_MAX) this.add(frame.ch).log.begin(frame);
+    } else if (frame.t === "ok" && !subscription && this.byName.size < CHANNELS_MAX) this.add(frame.ch).log.begin(frame);
   }
 
   stale(channel: string | undefined, since: number): void {
@@ -154,8 +154,9 @@ export class Subscriptions implements Surroundings {
     return Object.keys(positions).length ? positions : undefined;
   }
 
+  /** What the next page goes on from; a cursor still waiting for its handler is older than what others saw since. */
   positions(): Positions {
-    return { ...collect([...this.byName.values()]), ...this.restored };
+    return Object.fromEntries(Object.entries({ ...collect([...this.byName.values()]), ...this.restored }).slice(0, CHANNELS_MAX));
   }
 
   end(): void {

@@ -48,18 +48,15 @@ export interface Environment {
   report(error: unknown): void;
 }
 
-interface Target {
-  addEventListener(type: string, listener: () => void): void;
-  removeEventListener(type: string, listener: () => void): void;
-}
+type Listen = (type: string, listener: (event: { type: string }) => void, capture: boolean) => void;
 interface Globals {
   setTimeout(run: () => void, ms: number): unknown;
   clearTimeout(timer: unknown): void;
   WebSocket?: WebSocketClass;
   sessionStorage?: StorageLike;
-  document?: Target & { visibilityState?: string };
-  addEventListener?: Target["addEventListener"];
-  removeEventListener?: Target["removeEventListener"];
+  document?: { visibilityState?: string };
+  addEventListener?: Listen;
+  removeEventListener?: Listen;
   AbortSignal?: { timeout?(ms: number): unknown };
   navigator?: { locks?: { request(name: string, options: { signal: unknown }, held: () => Promise<void>): Promise<void> } };
 }
@@ -73,18 +70,16 @@ function tabStorage(globals: Globals): StorageLike | null {
   }
 }
 
+/* The document's own events are met at the window too, on their way down. */
 function lifecycle(globals: Globals, listener: (event: LifecycleEvent) => void): () => void {
-  const undo: (() => void)[] = [];
-  const listen = (target: Target | undefined, type: string, run: () => void): void => {
-    if (typeof target?.addEventListener !== "function") return;
-    target.addEventListener(type, run);
-    undo.push(() => target.removeEventListener(type, run));
+  const run = ({ type }: { type: string }): void => {
+    if (type !== "visibilitychange") listener(type as LifecycleEvent);
+    else if (globals.document?.visibilityState === "visible") listener("visible");
   };
-  const { document } = globals;
-  for (const type of ["online", "pageshow", "pagehide"] as const) listen(globals as Target, type, () => listener(type));
-  for (const type of ["freeze", "resume"] as const) listen(document, type, () => listener(type));
-  listen(document, "visibilitychange", () => document?.visibilityState === "visible" && listener("visible"));
-  return () => undo.forEach((run) => run());
+  const all = (call: Listen | undefined): void =>
+    ["online", "pageshow", "pagehide", "freeze", "resume", "visibilitychange"].forEach((type) => call?.call(globals, type, run, true));
+  all(globals.addEventListener);
+  return () => all(globals.removeEventListener);
 }
 
 function locker({ navigator, AbortSignal }: Globals): Pick<Environment, "lock"> {

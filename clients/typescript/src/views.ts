@@ -2,7 +2,6 @@
  * What `live()` returns: a value kept up to date. LoadedView joins a snapshot of the application's own with the
  * events after it; KeyedView shows the channel's keyed state. Both read a channel only while somebody watches.
  */
-import { backoff } from "./core/backoff.js";
 import type { Notice } from "./core/log.js";
 import type { Consumer, Keeper, Subscription } from "./driver/subscription.js";
 import { KeptState } from "./driver/kept.js";
@@ -23,6 +22,8 @@ abstract class View<T> implements Observable<T> {
   /** @internal */
   seen = 0;
   protected subscription: Subscription | null = null;
+  /** The view's own next step: a load tried again, a key that expires. */
+  protected readonly timer: Timer;
   private readonly value: Value<T>;
   private watchers = 0;
   private scheduled = false;
@@ -35,6 +36,7 @@ abstract class View<T> implements Observable<T> {
     private readonly pauseMs: number,
   ) {
     this.value = new Value(initial, engine.env.report);
+    this.timer = new Timer(engine.env);
   }
 
   /** The value as last told. */
@@ -76,6 +78,7 @@ abstract class View<T> implements Observable<T> {
   detached(): void {
     this.subscription = null;
     this.seen = 0;
+    this.timer.stop();
   }
 
   protected freshness({ staleSince, refused, log }: Subscription, whole: boolean): Freshness {
@@ -109,7 +112,6 @@ export class LoadedView<T, M = Message> extends View<Loaded<T>> implements Consu
   private data: T | undefined;
   private error: unknown;
   private run = 0;
-  private failures = 0;
   private from = 0;
   private held: Msg[] | null = null;
 
@@ -151,13 +153,14 @@ export class LoadedView<T, M = Message> extends View<Loaded<T>> implements Consu
   private reload(): void {
     const run = ++loads;
     this.run = run;
+    this.timer.stop();
     this.held = [];
     this.from = this.subscription?.log.cursor?.offset ?? 0;
     Promise.resolve()
       .then(() => this.options.load())
       .then(
         (loaded) => run === this.run && this.loaded(loaded),
-        (error: unknown) => run === this.run && this.failed(run, error),
+        (error: unknown) => run === this.run && this.failed(error),
       );
   }
 
@@ -165,7 +168,7 @@ export class LoadedView<T, M = Message> extends View<Loaded<T>> implements Consu
     const { subscription } = this;
     const held = this.held ?? [];
     this.held = null;
-    this.failures = 0;
+    this.timer.failures = 0;
     this.error = undefined;
     this.data = data;
     const here = subscription?.log.cursor;
@@ -182,11 +185,10 @@ export class LoadedView<T, M = Message> extends View<Loaded<T>> implements Consu
     this.changed();
   }
 
-  private failed(run: number, error: unknown): void {
-    const { env } = this.engine;
+  private failed(error: unknown): void {
     this.error = error;
     this.changed();
-    env.setTimer(() => run === this.run && this.reload(), backoff(this.failures++, env.random()));
+    this.timer.again(0, () => this.reload());
   }
 
   private take(msg: Msg, replayed: boolean): void {
@@ -223,11 +225,9 @@ export class KeyedView<V> extends View<Keyed<V>> implements Consumer {
   readonly hz?: number;
   private items: ReadonlyMap<string, Item> = new Map();
   private conflated = 0;
-  private readonly timer: Timer;
 
   constructor(engine: Engine, channel: string, { maxHz }: { maxHz?: number }) {
     super(engine, channel, { data: new Map(), conflated: 0, error: undefined, freshness: "catching-up" }, maxHz ? 1000 / maxHz : 0);
-    this.timer = new Timer(engine.env);
     if (maxHz) this.hz = Math.min(1000, Math.ceil(maxHz));
   }
 
@@ -252,7 +252,6 @@ export class KeyedView<V> extends View<Keyed<V>> implements Consumer {
   /** @internal */
   override detached(): void {
     super.detached();
-    this.timer.stop();
     this.items = new Map();
     this.conflated = 0;
   }

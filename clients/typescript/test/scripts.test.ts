@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";
 import { test } from "node:test";
-import { createHub, HubError, type Hub, type Message, type KeyedView, type LifecycleEvent, type Page, type PublishOptions } from "../src/index.js";
+import { createHub, HubError, type HistoryOptions, type Hub, type Message, type KeyedView, type LifecycleEvent, type Page, type PublishOptions } from "../src/index.js";
 import { EPOCH_MS, World, type FakeSocket } from "./harness.js";
 import { VECTORS } from "./vectors.js";
 
@@ -135,7 +135,7 @@ class Run {
       connect: () => this.hub.connect(),
       close: () => this.hub.close(),
       lifecycle: () => void this.world.lifecycle(args.event as LifecycleEvent),
-      history: () => this.read(channel.history({ limit: args.limit as number }) as Promise<Page<Message>>),
+      history: () => this.read(channel.history(pick(args, { limit: 0, ...("before" in args && { before: 0 }) }) as HistoryOptions) as Promise<Page<Message>>),
       next: () => this.read((this.page as Page<Message>).next()),
       publish: () => this.publish(channel.publish(args.event as string, args.data, (args.options ?? {}) as PublishOptions)),
     };

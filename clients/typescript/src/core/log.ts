@@ -99,37 +99,34 @@ export class ChannelLog {
   }
 
   msg(msg: Msg): Effect | null {
-    const { cursor } = this;
-    if (this.phase === "closed" || !cursor || msg.o <= cursor.offset) return null;
-    const skipped = msg.o - cursor.offset - 1;
+    const skipped = this.ahead(msg.o) - 1;
+    if (skipped < 0) return null;
     if (skipped > 0 && this.mode === "every") return this.hole(msg.o - 1);
-    this.cursor = { epoch: cursor.epoch, offset: msg.o };
+    this.advance(msg.o);
     const replayed = this.phase !== "live";
     if (replayed) this.replayed++;
     return { kind: "deliver", msg, skipped, replayed };
   }
 
   gap(frame: GapPush): Effect | null {
-    const { cursor } = this;
-    if (this.phase === "closed" || !cursor || frame.to <= cursor.offset) return null;
-    if (frame.from > cursor.offset + 1 && this.mode === "every") return this.hole(frame.from - 1);
+    if (this.ahead(frame.to) <= 0) return null;
+    if (this.ahead(frame.from) > 1 && this.mode === "every") return this.hole(frame.from - 1);
     return this.skip(frame.to, frame.reason);
   }
 
   rewind(frame: RewindPush): Effect | null {
-    const { cursor } = this;
-    if (this.phase === "closed" || !cursor || cursor.epoch === frame.e) return null;
-    if (cursor.offset < frame.to && this.mode === "every") return this.hole(frame.to);
+    const ahead = this.ahead(frame.to);
+    if (ahead === -Infinity || this.cursor?.epoch === frame.e) return null;
+    if (ahead > 0 && this.mode === "every") return this.hole(frame.to);
     this.cursor = { epoch: frame.e, offset: frame.to };
     return { kind: "rewind", epoch: frame.e, to: frame.to, lost: frame.lost };
   }
 
   live(frame: Live): Effect | null {
-    const { cursor } = this;
-    if (this.phase !== "replaying" || !cursor) return null;
-    if (frame.o > cursor.offset) {
+    if (this.phase !== "replaying") return null;
+    if (this.ahead(frame.o) > 0) {
       if (this.mode === "every") return this.hole(frame.o);
-      this.cursor = { epoch: cursor.epoch, offset: frame.o };
+      this.advance(frame.o);
     }
     this.phase = "live";
     return { kind: "recovered", outcome: this.outcome, n: this.replayed };
@@ -147,8 +144,17 @@ export class ChannelLog {
   }
 
   private skip(to: number, reason: string): Effect & { kind: "gap" } {
-    const { epoch, offset } = this.cursor as Position;
-    this.cursor = { epoch, offset: to };
-    return { kind: "gap", from: offset + 1, to, reason };
+    const from = (this.cursor as Position).offset + 1;
+    this.advance(to);
+    return { kind: "gap", from, to, reason };
+  }
+
+  /* How far an offset lies ahead of the cursor; `-Infinity` where none is followed. */
+  private ahead(offset: number): number {
+    return this.phase === "closed" || !this.cursor ? -Infinity : offset - this.cursor.offset;
+  }
+
+  private advance(offset: number): void {
+    this.cursor = { epoch: (this.cursor as Position).epoch, offset };
   }
 }

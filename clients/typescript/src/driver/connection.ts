@@ -1,5 +1,5 @@
 /*
- * One socket: opens it, reads and writes frames, watches that it lives. Link owns it and hears of it through `Hooks`.
+ * One socket: opens it, reads and writes frames, watches that it lives. Link owns it and hears of it through `Owner`.
  * It never reconnects and knows nothing of sessions. After `drop` nothing of it is heard any more.
  */
 import type { Environment, WebSocketLike } from "../environment.js";
@@ -14,7 +14,7 @@ export const HEARTBEAT_GRACE_MS = 10_000;
 export const PROBE_AFTER_MS = 5_000;
 export const PROBE_WITHIN_MS = 2_000;
 
-export interface Hooks {
+export interface Owner {
   opened(connection: Connection): void;
   frame(connection: Connection, frame: Push): void;
   /** Called once: the `bye` if one came, else `code` of the close. */
@@ -39,7 +39,7 @@ export class Connection {
     private readonly env: Environment,
     url: string,
     encodings: readonly [Encoding, ...Encoding[]],
-    private readonly hooks: Hooks,
+    private readonly owner: Owner,
   ) {
     this.encoding = encodings[0];
     this.timer = new Timer(env);
@@ -50,7 +50,7 @@ export class Connection {
       if (this.dropped) return;
       this.encoding = encodings.find(({ protocol }) => protocol === socket.protocol) ?? (encodings.at(-1) as Encoding);
       this.open = true;
-      hooks.opened(this);
+      owner.opened(this);
     };
     socket.onmessage = ({ data }: { data: string | ArrayBuffer }) => this.receive(data);
     socket.onclose = ({ code }: { code: number }) => this.end(code);
@@ -99,14 +99,14 @@ export class Connection {
     for (const frame of frames) {
       if (this.dropped) return;
       if (frame.t === "bye") return this.end(frame.code, frame);
-      this.hooks.frame(this, frame);
+      this.owner.frame(this, frame);
     }
   }
 
   private end(code: number, bye: Bye | null = null, told?: number): void {
     if (this.dropped) return;
     this.drop(told);
-    this.hooks.ended(this, code, bye);
+    this.owner.ended(this, code, bye);
   }
 
   /* One timer: until the limit of silence, or until a probe's deadline, which any inbound since excuses. */

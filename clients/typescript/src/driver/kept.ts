@@ -2,12 +2,12 @@
  * The keyed state of one subscription, kept up to date: by the publications delivered, by the snapshots the node sends,
  * and by pages read on request where it sends none. Made by the first view of a channel; it never moves a cursor.
  */
-import { backoff } from "../core/backoff.js";
 import { KeyedState } from "../core/keyed.js";
 import type { Engine } from "../engine.js";
 import type { HubError } from "../errors.js";
 import type { Item, Msg, Ok, Outcome, State } from "../protocol/frames.js";
 import type { Keeper, Subscription } from "./subscription.js";
+import { Timer } from "./timer.js";
 
 /* A snapshot read again because the log rewound meanwhile; more often than this, the next gap or resume heals it. */
 const SNAPSHOT_TRIES = 3;
@@ -17,12 +17,14 @@ export class KeptState implements Keeper {
   /** Why the state cannot be read. */
   failed: HubError | undefined;
   private run = 0;
-  private failures = 0;
+  private readonly timer: Timer;
 
   constructor(
     private readonly subscription: Subscription,
     private readonly engine: Engine,
-  ) {}
+  ) {
+    this.timer = new Timer(engine.env);
+  }
 
   apply(msg: Msg): boolean {
     return this.state.apply(msg, this.engine.brokerNow());
@@ -48,12 +50,14 @@ export class KeptState implements Keeper {
 
   /** Reads all of it by request, beside the living log; a newer reading ends an older one. */
   read(): void {
+    this.timer.stop();
     this.state.complete = false;
     void this.pages(++this.run, SNAPSHOT_TRIES);
   }
 
   end(): void {
     this.run++;
+    this.timer.stop();
   }
 
   private take(items: Item[]): void {
@@ -85,15 +89,13 @@ export class KeptState implements Keeper {
   private whole(): void {
     this.state.finish();
     this.failed = undefined;
-    this.failures = 0;
+    this.timer.failures = 0;
   }
 
   /* A read that failed while the channel is up would leave the state incomplete for good. */
   private again(error: HubError): void {
-    const { env } = this.engine;
-    const { run } = this;
     this.failed = error;
     this.subscription.notify();
-    if (error.retryable) env.setTimer(() => run === this.run && this.read(), backoff(this.failures++, env.random(), error.retry));
+    if (error.retryable) this.timer.again(error.retry, () => this.read());
   }
 }

@@ -2,14 +2,13 @@
  * The living connection and its successor: tokens, hello, backoff, takeover, `move`, wake and sleep. The hub owns it
  * and hears of it through `LinkHost`. It never looks into channels: frames that are not about the connection go up.
  */
-import { backoff } from "../core/backoff.js";
 import { afterClose } from "../core/close.js";
 import { Session } from "../core/session.js";
 import type { Environment } from "../environment.js";
 import { Forbidden, HubError } from "../errors.js";
 import { Value } from "../observable.js";
 import type { Bye, Command, Encoding, Push, Welcome } from "../protocol/frames.js";
-import { Connection } from "./connection.js";
+import { Connection, type Owner } from "./connection.js";
 import { Timer } from "./timer.js";
 import type { Persistence, Saved } from "./persistence.js";
 import type { Requests } from "./requests.js";
@@ -47,7 +46,7 @@ const STABLE_MS = 5_000;
 const REFRESH_AT = 0.9;
 const REFRESH_LEAST_MS = 5_000;
 
-export class Link {
+export class Link implements Owner {
   readonly session = new Session();
   readonly status: Value<Status>;
   /** Broker's clock minus this machine's, in ms. */
@@ -62,8 +61,6 @@ export class Link {
   private readonly retryTimer: Timer;
   private hinted = false;
   private readonly refreshTimer: Timer;
-  private failures = 0;
-  private refreshFailures = 0;
   private unauthenticated = 0;
   private claimed = false;
   private welcomedAt = 0;
@@ -180,11 +177,7 @@ export class Link {
     if (this.token !== undefined && token !== this.token) this.host.subscriptions.renewed();
     this.token = token;
     try {
-      this.next = new Connection(this.env, this.url, this.encodings, {
-        opened: (connection) => this.opened(connection),
-        frame: (connection, frame) => this.frame(connection, frame),
-        ended: (connection, code, bye) => this.ended(connection, code, bye),
-      });
+      this.next = new Connection(this.env, this.url, this.encodings, this);
     } catch (error) {
       this.env.report(error);
       this.block(4400, "no_socket");
@@ -199,7 +192,7 @@ export class Link {
     this.host.restored(saved);
   }
 
-  private opened(connection: Connection): void {
+  opened(connection: Connection): void {
     const session = this.session.claim(this.env.now());
     if (session) this.host.save();
     const pipelined = !this.living;
@@ -210,7 +203,7 @@ export class Link {
     this.host.pipeline();
   }
 
-  private frame(connection: Connection, frame: Push): void {
+  frame(connection: Connection, frame: Push): void {
     if (connection === this.next && frame.t === "welcome") return this.promote(connection, frame);
     if (connection !== this.living) return;
     switch (frame.t) {
@@ -219,7 +212,7 @@ export class Link {
       case "auth":
         return this.refresh();
       case "move":
-        return this.schedule(frame.in);
+        return this.retryTimer.start(frame.in, () => this.open());
       default:
         return this.host.frame(frame);
     }
@@ -245,12 +238,12 @@ export class Link {
     this.status.set({ state: "online", user, session: session.id, resumed, node });
   }
 
-  private ended(connection: Connection, code: number, bye: Bye | null): void {
+  ended(connection: Connection, code: number, bye: Bye | null): void {
     const now = this.env.now();
     if (connection === this.living) {
       this.living = null;
       this.refreshTimer.stop();
-      if (now - this.welcomedAt >= STABLE_MS) this.failures = 0;
+      if (now - this.welcomedAt >= STABLE_MS) this.retryTimer.failures = 0;
       this.host.down();
       if (this.next) return this.status.set({ state: "connecting" });
     } else {
@@ -284,14 +277,9 @@ export class Link {
   }
 
   private retry(hint: number, code: number, name: string): void {
-    const wait = backoff(this.failures++, this.env.random(), hint);
     this.hinted = hint > 0;
-    this.schedule(wait);
+    const wait = this.retryTimer.again(hint, () => this.open());
     if (!this.living) this.status.set({ state: "offline", retryAt: this.env.now() + wait, code, name });
-  }
-
-  private schedule(ms: number): void {
-    this.retryTimer.start(ms, () => this.open());
   }
 
   /* `exp` is of the broker's clock. The node asks at 90 % of the token's life; the timer stands in where it does not. */
@@ -306,12 +294,12 @@ export class Link {
     this.tokens.expire("expiring");
     const again = (): void => {
       if (living !== this.living || this.stopped) return;
-      this.refreshTimer.start(backoff(++this.refreshFailures, this.env.random()), () => this.refresh());
+      this.refreshTimer.again(0, () => this.refresh());
     };
     this.tokens.get().then(
       (token) => {
         if (living !== this.living || token === undefined) return;
-        this.refreshFailures = 0;
+        this.refreshTimer.failures = 0;
         this.token = token;
         const { requests, subscriptions } = this.host;
         requests.once({ t: "auth", token }, ({ exp }) => {

@@ -2,7 +2,6 @@
  * Publishing: drives the outbox over whatever connection there is. Owned by the hub; channels call `publish`.
  * It never sends an entry before an older one that is still to be sent.
  */
-import { backoff } from "../core/backoff.js";
 import { Outbox, QUEUE_FOR_MS, type Entry, type Settled } from "../core/outbox.js";
 import type { Environment } from "../environment.js";
 import { toMs, type Duration } from "../duration.js";
@@ -57,7 +56,6 @@ export class Publisher {
   private readonly prefix: string;
   private count = 0;
   private readonly pause: Timer;
-  private failures = 0;
   private readonly timer: Timer;
 
   constructor(
@@ -127,14 +125,14 @@ export class Publisher {
 
   private send(entry: Entry): void {
     const done = (result: Settled): void => {
-      this.failures = 0;
+      this.pause.failures = 0;
       this.outbox.settle(entry, result);
       this.changed();
     };
     const failed = (error: HubError): void => {
       if (!error.retryable) return done(error);
       entry.sent = false;
-      if (!this.pause.running) this.pause.start(backoff(this.failures++, this.env.random(), error.retry), () => this.flush());
+      if (!this.pause.running) this.pause.again(error.retry, () => this.flush());
     };
     try {
       this.requests.once(entry.frame, ({ e, o, dup }) => done({ epoch: e ?? "", offset: o ?? 0, duplicate: dup === true }), failed);

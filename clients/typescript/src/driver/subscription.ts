@@ -66,7 +66,6 @@ export class Subscription {
   asked: Sub | null = null;
   /** A `sub` refused for the moment is asked again when this timer fires. */
   readonly retryTimer: Timer;
-  failures = 0;
   /** The highest offset any consumer was given: below it, a channel that was moved back has nothing new to tell. */
   private high = 0;
 
@@ -208,7 +207,7 @@ export class Subscription {
   }
 
   private opened(outcome: Outcome, unasked: boolean): void {
-    this.failures = 0;
+    this.retryTimer.failures = 0;
     if (outcome !== "full") {
       this.high = this.log.cursor?.offset ?? 0;
       for (const consumer of this.consumers) consumer.seen = this.high;

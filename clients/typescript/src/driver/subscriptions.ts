@@ -2,7 +2,6 @@
  * All channels of the session: who reads them, what the node is asked for, what hello carries, where the session
  * stands. Owned by the hub. It never opens a connection.
  */
-import { backoff } from "../core/backoff.js";
 import type { Effect } from "../core/log.js";
 import type { Environment } from "../environment.js";
 import { HubError, type Position } from "../errors.js";
@@ -16,8 +15,8 @@ import { Subscription, type Consumer, type Surroundings } from "./subscription.j
 
 /** After its last reader left, a channel is kept: a page that re-renders or changes its route comes back at once. */
 export const LINGER_MS = 2_000;
-/** Channels the token may subscribe us to that nobody reads. */
-const GIVEN_MAX = 256;
+/** As many as a session can have: channels a token subscribes us to that nobody reads, and cursors written down. */
+const CHANNELS_MAX = 256;
 
 /** What the channels need of the engine around them. */
 export interface Around {
@@ -124,7 +123,7 @@ export class Subscriptions implements Surroundings {
     if (subscription && (subscription.consumers.size > 0 || !subscription.log.settled)) {
       subscription.push(frame);
       if (frame.t === "ok") this.goOn(subscription);
-    } else if (frame.t === "ok" && !subscription && this.byName.size < GIVEN_MAX) this.add(frame.ch).log.begin(frame);
+    } else if (frame.t === "ok" && !subscription && this.byName.size < CHANNELS_MAX) this.add(frame.ch).log.begin(frame);
   }
 
   stale(channel: string | undefined, since: number): void {
@@ -155,8 +154,9 @@ export class Subscriptions implements Surroundings {
     return Object.keys(positions).length ? positions : undefined;
   }
 
+  /** What the next page goes on from; a cursor still waiting for its handler is older than what others saw since. */
   positions(): Positions {
-    return { ...collect([...this.byName.values()]), ...this.restored };
+    return Object.fromEntries(Object.entries({ ...collect([...this.byName.values()]), ...this.restored }).slice(0, CHANNELS_MAX));
   }
 
   end(): void {
@@ -222,8 +222,7 @@ export class Subscriptions implements Surroundings {
     if (!subscription?.log.refused()) return;
     subscription.asked = null;
     if (error.retryable) {
-      const wait = backoff(subscription.failures++, this.env.random(), error.retry);
-      subscription.retryTimer.start(wait, () => this.due(subscription));
+      subscription.retryTimer.again(error.retry, () => this.due(subscription));
     } else {
       subscription.refused = error;
       this.around.events.emit("refused", { channel: subscription.name, error });

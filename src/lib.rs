@@ -27,6 +27,7 @@ mod journal;
 pub mod node;
 mod presence;
 mod random;
+mod revocation;
 mod session;
 mod storage;
 mod store;

@@ -21,6 +21,7 @@ use crate::{
     journal::OpenError,
     presence::Presence,
     random,
+    revocation::Revocations,
     storage::{EmbeddedStorage, Options, Sync},
     store::CheckpointStore,
     tasks::Tasks,
@@ -212,6 +213,7 @@ fn gateway(
     Ok(Gateway::new(Parts {
         node,
         namespaces,
+        revocations: Revocations::new(feed.broker_handle()),
         feed,
         store,
         presence: Arc::new(presence),

@@ -16,6 +16,7 @@ mod read;
 mod sessions;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 use std::{sync::Arc, time::Duration};
 
@@ -83,7 +84,7 @@ impl Api {
 }
 
 /// Every route below `/v1`; the test of the OpenAPI document reads them here.
-fn routes() -> [(&'static str, MethodRouter<Arc<Api>>); 10] {
+fn routes() -> [(&'static str, MethodRouter<Arc<Api>>); 11] {
     [
         ("/publish", post(publish::publish)),
         ("/batch", post(publish::batch)),
@@ -101,6 +102,7 @@ fn routes() -> [(&'static str, MethodRouter<Arc<Api>>); 10] {
             get(sessions::show).delete(sessions::end),
         ),
         ("/users/{user}/disconnect", post(sessions::disconnect)),
+        ("/tokens/revoke", post(tokens::revoke)),
     ]
 }
 

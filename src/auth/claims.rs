@@ -82,7 +82,8 @@ impl Claims {
         if now_ms >= expires_ms.saturating_add(LEEWAY_MS) {
             return Err(AuthError::Expired);
         }
-        let not_before = time(self.nbf, "nbf")?.max(time(self.iat, "iat")?);
+        let issued_ms = time(self.iat, "iat")?;
+        let not_before = time(self.nbf, "nbf")?.max(issued_ms);
         if not_before.is_some_and(|begin| begin > now_ms.saturating_add(LEEWAY_MS)) {
             return Err(AuthError::NotYetValid);
         }
@@ -99,6 +100,7 @@ impl Claims {
         let token_id = self.jti.as_deref().map(Name::new).transpose();
         Ok(Identity {
             user: Some(user.ok_or(AuthError::Claim("sub"))?),
+            issued_ms,
             expires_ms: Some(expires_ms),
             rights: rights(&self.can)?,
             subs: subs(&self.subs)?,

@@ -31,6 +31,8 @@ use tidewire_protocol::{ChannelName, ErrorCode, Name};
 pub struct Identity {
     /// The user; none for an anonymous client.
     pub user: Option<Name>,
+    /// When the token was issued, Unix ms, if it says so.
+    pub issued_ms: Option<u64>,
     /// When the token expires, Unix ms; none for an anonymous client.
     pub expires_ms: Option<u64>,
     /// What it grants beyond what namespaces allow.
@@ -62,6 +64,9 @@ pub enum AuthError {
     /// The signature is not the key's.
     #[error("the token's signature is wrong")]
     Signature,
+    /// It was withdrawn.
+    #[error("the token was revoked")]
+    Revoked,
     /// Its time is over.
     #[error("the token has expired")]
     Expired,
@@ -93,6 +98,7 @@ impl AuthError {
             | Self::Algorithm
             | Self::UnknownKey
             | Self::Signature
+            | Self::Revoked
             | Self::Expired
             | Self::NotYetValid
             | Self::Issuer

@@ -51,11 +51,7 @@ struct Claimed {
 pub async fn open(connection: &Arc<Connection>, hello: Hello) -> Option<Opened> {
     let gateway = Arc::clone(&connection.gateway);
     let begun = Instant::now();
-    let identity = match gateway
-        .authenticator
-        .identify(hello.token.as_deref(), clock::now_ms())
-        .await
-    {
+    let identity = match gateway.identify(hello.token.as_deref()).await {
         Ok(identity) => identity,
         Err(error) => {
             tracing::debug!(connection_id = connection.id, %error, "a token was refused");

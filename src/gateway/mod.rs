@@ -41,11 +41,14 @@ pub use self::{
 };
 use self::{checkpoints::Checkpoints, connection::ConnectionId};
 use crate::{
-    auth::{Authenticator, Origins, SessionKeys},
+    auth::{AuthError, Authenticator, Identity, Origins, SessionKeys},
+    broker::BrokerError,
+    clock,
     config::{Config, Namespaces},
     feed::Feed,
     presence::{Ended, Presence},
     random,
+    revocation::{Revocations, Target},
     store::{Checkpoint, CheckpointStore, Fence, SessionId, StoreError, Write},
     tasks::Tasks,
     telemetry::{labels::PublicationSource, metrics::Metrics},
@@ -64,6 +67,7 @@ pub struct Parts {
     pub store: Arc<dyn CheckpointStore>,
     pub presence: Arc<Presence>,
     pub authenticator: Authenticator,
+    pub revocations: Revocations,
     pub session_keys: SessionKeys,
     pub origins: Origins,
     pub metrics: Arc<Metrics>,
@@ -250,6 +254,41 @@ impl Gateway {
         if let Err(error) = self.store.remove(&session.id, session.fence).await {
             tracing::debug!(%error, "a session that left could not be removed; it expires");
         }
+    }
+
+    /// Who a client is, by a token that nobody withdrew.
+    async fn identify(&self, token: Option<&str>) -> Result<Identity, AuthError> {
+        let identity = self.authenticator.identify(token, clock::now_ms()).await?;
+        match self.revocations.is_revoked(&identity).await {
+            Ok(false) => Ok(identity),
+            Ok(true) => Err(AuthError::Revoked),
+            Err(error) => {
+                tracing::warn!(%error, "revocations cannot be read");
+                Err(AuthError::KeysUnavailable)
+            }
+        }
+    }
+
+    /// Shuts tokens out and ends the connections that were let in with one; answers how many.
+    ///
+    /// # Errors
+    /// The revocation could not be written; nobody is shut out.
+    pub async fn revoke(&self, target: Target, ttl_ms: u64) -> Result<usize, BrokerError> {
+        self.revocations.revoke(target, ttl_ms).await?;
+        let shut_out = |connection: &Arc<Connection>| {
+            connection.with_session(|session| self.revocations.shuts_out(&session.identity))
+                == Some(true)
+        };
+        let connections: Vec<_> = self
+            .sessions
+            .iter()
+            .filter(|entry| shut_out(entry.value()))
+            .map(|entry| Arc::clone(entry.value()))
+            .collect();
+        for connection in &connections {
+            connection.close(CloseCode::Unauthenticated, None, None);
+        }
+        Ok(connections.len())
     }
 
     /// Ends a session by an operator's wish.

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use tidewire_protocol::{ChannelName, ErrorCode, Frame, command::RequestId};
 
 use super::{connection::Connection, subscribe::unsubscribe};
-use crate::{auth::Right, clock, telemetry::labels::Rejection};
+use crate::{auth::Right, telemetry::labels::Rejection};
 
 /// Puts a fresh token in place. Subscriptions it no longer allows end, and say so, before the
 /// answer. Answers when the token ends, Unix ms; none: it was refused.
 pub async fn refresh(connection: &Arc<Connection>, i: RequestId, token: &str) -> Option<u64> {
     let gateway = Arc::clone(&connection.gateway);
-    let identity = match gateway.authenticator.verify(token, clock::now_ms()).await {
+    let identity = match gateway.identify(Some(token)).await {
         Ok(identity) => identity,
         Err(error) => {
             gateway.metrics.rejected.count(Rejection::of(error.code()));

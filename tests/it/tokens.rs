@@ -1,9 +1,9 @@
 //! Tokens: forged, expired, refreshed, and ended on a living connection.
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::{Client, SECRET, TestNode, now_s, token, token_with};
+use crate::support::{API_KEY, Client, SECRET, TestNode, now_s, token, token_with};
 
 async fn close_code_of(node: &TestNode, token: &str) -> u16 {
     let mut client = Client::connect(node.address()).await;
@@ -191,4 +191,86 @@ async fn a_resumed_session_has_the_rights_of_its_new_token() {
         (&of("orders:1")["t"], &of("orders:1")["code"]),
         (&json!("unsub"), &json!(403))
     );
+}
+
+async fn revoke(node: &TestNode, body: Value) -> (u16, Value) {
+    let url = format!("http://{}/v1/tokens/revoke", node.address());
+    let request = reqwest::Client::new()
+        .post(url)
+        .bearer_auth(API_KEY)
+        .json(&body);
+    let answer = request.send().await.unwrap();
+    (answer.status().as_u16(), answer.json().await.unwrap())
+}
+
+fn claims(user: &str, issued_s: u64, id: &str) -> Value {
+    json!({"sub": user, "iat": issued_s, "exp": now_s() + 3600, "jti": id, "can": {"*": ["sub"]}})
+}
+
+/// Says hello with these claims; the code of the refusal, if it was refused.
+async fn let_in(node: &TestNode, claims: &Value) -> Option<u16> {
+    let mut client = Client::connect(node.address()).await;
+    client
+        .send(json!({"t": "hello", "token": token_with(claims.clone())}))
+        .await;
+    let frame = client.frame().await;
+    (frame["t"] == "bye").then(|| u16::try_from(frame["code"].as_u64().unwrap()).unwrap())
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_shut_out_at_once_and_after_a_restart() {
+    let mut node = TestNode::start().await;
+    let (old, other) = (
+        claims("ada", now_s() - 60, "one"),
+        claims("ada", now_s() - 60, "two"),
+    );
+    let mut living = Client::connect(node.address()).await;
+    living
+        .send(json!({"t": "hello", "token": token_with(old.clone())}))
+        .await;
+    living.expect("welcome").await;
+    assert_eq!(
+        revoke(&node, json!({"token_id": "one"})).await,
+        (200, json!({"disconnected": 1}))
+    );
+    assert_eq!(living.closed().await.0, Some(4401));
+    assert_eq!(let_in(&node, &old).await, Some(4401));
+    assert_eq!(
+        let_in(&node, &other).await,
+        None,
+        "another token of the user"
+    );
+    node.restart().await;
+    assert_eq!(let_in(&node, &old).await, Some(4401));
+    assert_eq!(let_in(&node, &other).await, None);
+}
+
+#[tokio::test]
+async fn a_revoked_user_needs_a_token_issued_later() {
+    let node = TestNode::start().await;
+    let old = claims("ada", now_s() - 60, "one");
+    assert_eq!(let_in(&node, &old).await, None);
+    assert_eq!(revoke(&node, json!({"user": "ada"})).await.0, 200);
+    assert_eq!(let_in(&node, &old).await, Some(4401));
+    assert_eq!(
+        let_in(&node, &claims("ada", now_s() + 2, "new")).await,
+        None
+    );
+    assert_eq!(
+        let_in(&node, &claims("bob", now_s() - 60, "his")).await,
+        None
+    );
+    let mut bob = node.client("bob").await;
+    let refused = bob
+        .refused(json!({"t": "auth", "token": token_with(old)}))
+        .await;
+    assert_eq!(refused.0, 401, "a refresh is looked at too");
+    for body in [
+        json!({}),
+        json!({"user": "a", "token_id": "b"}),
+        json!({"user": ""}),
+        json!({"user": "a", "ttl": 0}),
+    ] {
+        assert_eq!(revoke(&node, body).await.0, 400);
+    }
 }

@@ -24,6 +24,8 @@ const RIDE_SPEED: u64 = 3;
 const SAMPLE: Duration = Duration::from_millis(250);
 /// How often the ride is looked at; positions are published as they were recorded.
 const RIDE_TICK: Duration = Duration::from_millis(200);
+/// A courier who stands still says so this often: the recorder wrote nothing down meanwhile.
+const STANDING_MS: u64 = 800;
 /// Metres of one degree of latitude.
 const DEGREE_METRES: f64 = 111_195.0;
 /// The order is near its door on the last of the way.
@@ -86,32 +88,28 @@ pub async fn drive(config: Arc<Config>, broker: Arc<dyn Broker>, courier: Courie
         return;
     };
     let round = Duration::from_secs_f64(end.2);
-    let mut last = None;
+    let (mut last, mut said_ms) = (None, 0);
     let mut tick = tokio::time::interval(RIDE_TICK);
     loop {
         tick.tick().await;
-        let played = u128::from(clock::now_ms() * RIDE_SPEED) % round.as_millis();
+        let now_ms = clock::now_ms();
+        let played = u128::from(now_ms * RIDE_SPEED) % round.as_millis();
         let at_s = played as f64 / 1000.0;
         let index = courier
             .points
             .partition_point(|fix| fix.2 <= at_s)
             .saturating_sub(1);
-        if last == Some(index) {
+        let stands = last == Some(index);
+        if stands && now_ms < said_ms + STANDING_MS {
             continue;
         }
-        last = Some(index);
-        let keys = ["courier", "status", "eta"].into_iter().zip([
-            courier.position(index),
-            courier.status(index),
-            courier.eta(index),
-        ]);
-        publish(
-            &config,
-            &*broker,
-            &channel,
-            keys.map(|(key, data)| (key.to_owned(), data)).collect(),
-        )
-        .await;
+        (last, said_ms) = (Some(index), now_ms);
+        let mut keys = vec![("courier".to_owned(), courier.position(index))];
+        if !stands {
+            keys.push(("status".to_owned(), courier.status(index)));
+            keys.push(("eta".to_owned(), courier.eta(index)));
+        }
+        publish(&config, &*broker, &channel, keys).await;
     }
 }
 

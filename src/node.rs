@@ -80,7 +80,7 @@ impl Node {
     ///
     /// # Errors
     /// Says what is missing or taken; nothing keeps running.
-    pub async fn start(config: Config) -> Result<Self, NodeError> {
+    pub fn start(config: Config) -> Result<Self, NodeError> {
         let config = Arc::new(config);
         let tls = acceptor(&config)?;
         let listener = http::bind(config.node.listen)?;
@@ -233,6 +233,7 @@ async fn upkeep(gateway: Arc<Gateway>) {
     loop {
         sweep.tick().await;
         gateway.feed.sweep(clock::now_ms()).await;
+        gateway.gauge().await;
         gateway.metrics.upkeep();
     }
 }

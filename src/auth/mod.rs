@@ -17,7 +17,7 @@ mod tests;
 pub mod token;
 
 pub use api_keys::{ApiKey, ApiKeys};
-pub use config::{ApiKeyConfig, Config, KeyAlgorithm, KeyConfig, Scope};
+pub use config::{ApiKeyConfig, Config, Scope};
 pub use keys::KeyError;
 pub use origin::Origins;
 pub use rights::{Right, Rights};

@@ -85,7 +85,7 @@ pub(super) fn run(
         .context("cannot start the runtime")?;
     runtime.block_on(async {
         let mut signals = Signals::listen()?;
-        let node = Node::start(config).await?;
+        let node = Node::start(config)?;
         let address = node.address();
         tracing::info!(%address, "listening");
         ready(address)?;

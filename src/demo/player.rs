@@ -85,12 +85,13 @@ pub async fn drive(config: Arc<Config>, broker: Arc<dyn Broker>, courier: Courie
     let (Ok(channel), Some(end)) = (ChannelName::new(ORDERS), courier.points.last()) else {
         return;
     };
-    let round_ms = (end.2 * 1000.0) as u64;
+    let round = Duration::from_secs_f64(end.2);
     let mut last = None;
     let mut tick = tokio::time::interval(RIDE_TICK);
     loop {
         tick.tick().await;
-        let at_s = (clock::now_ms() * RIDE_SPEED % round_ms) as f64 / 1000.0;
+        let played = u128::from(clock::now_ms() * RIDE_SPEED) % round.as_millis();
+        let at_s = played as f64 / 1000.0;
         let index = courier
             .points
             .partition_point(|fix| fix.2 <= at_s)

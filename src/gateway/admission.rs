@@ -9,11 +9,15 @@ use std::{
 };
 
 use dashmap::DashMap;
+use tidewire_protocol::CloseCode;
 
 use crate::{config::Limits, random, telemetry::labels::Rejection};
 
 /// When clients that were refused come back: spread, so that they do not return together.
 const RETRY_MS: std::ops::Range<u64> = 1_000..6_000;
+
+/// Connections at a time that are told why they are refused: each lives for a round trip.
+const TOLD_MAX: usize = 1024;
 
 /// Why a connection was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +43,15 @@ impl Refusal {
         }
     }
 
+    /// What the client is told.
+    pub const fn code(self) -> CloseCode {
+        match self {
+            Self::Connections | Self::Memory => CloseCode::Overloaded,
+            Self::Address => CloseCode::RateLimited,
+            Self::Draining => CloseCode::Draining,
+        }
+    }
+
     /// When to come back, ms.
     pub fn retry_ms() -> u64 {
         RETRY_MS.start + random::below(RETRY_MS.end - RETRY_MS.start)
@@ -58,14 +71,17 @@ pub struct Admission {
 #[derive(Debug, Default)]
 struct Counts {
     connections: AtomicUsize,
+    told: AtomicUsize,
     addresses: DashMap<IpAddr, usize>,
 }
 
-/// A place on the node; given back when dropped.
+/// A place on the node, or one among those that are told why they have none; given back when
+/// dropped.
 #[derive(Debug)]
-pub struct Permit {
+pub struct Place {
     counts: Arc<Counts>,
-    address: IpAddr,
+    /// Whose connection it is; none: it is only told.
+    address: Option<IpAddr>,
 }
 
 impl Admission {
@@ -84,7 +100,7 @@ impl Admission {
     ///
     /// # Errors
     /// Says which limit is reached; nothing is taken.
-    pub fn admit(&self, address: IpAddr) -> Result<Permit, Refusal> {
+    pub fn admit(&self, address: IpAddr) -> Result<Place, Refusal> {
         if self.draining.load(Ordering::Relaxed) {
             return Err(Refusal::Draining);
         }
@@ -99,15 +115,26 @@ impl Admission {
             *held += 1;
         }
         let held = self.counts.connections.fetch_add(1, Ordering::Relaxed);
-        let permit = Permit {
+        let place = Place {
             counts: Arc::clone(&self.counts),
-            address,
+            address: Some(address),
         };
         if held >= self.connections_max {
             Err(Refusal::Connections)
         } else {
-            Ok(permit)
+            Ok(place)
         }
+    }
+
+    /// A place for a connection that was refused and is told so after the upgrade, since browsers
+    /// hide what HTTP says. None: too many are being told.
+    pub fn tell(&self) -> Option<Place> {
+        let told = self.counts.told.fetch_add(1, Ordering::Relaxed);
+        let place = Place {
+            counts: Arc::clone(&self.counts),
+            address: None,
+        };
+        (told < TOLD_MAX).then_some(place)
     }
 
     /// How many places are taken.
@@ -133,14 +160,16 @@ impl Admission {
     }
 }
 
-impl Drop for Permit {
+impl Drop for Place {
     fn drop(&mut self) {
+        let Some(address) = &self.address else {
+            self.counts.told.fetch_sub(1, Ordering::Relaxed);
+            return;
+        };
         self.counts.connections.fetch_sub(1, Ordering::Relaxed);
-        self.counts
-            .addresses
-            .remove_if_mut(&self.address, |_, held| {
-                *held = held.saturating_sub(1);
-                *held == 0
-            });
+        self.counts.addresses.remove_if_mut(address, |_, held| {
+            *held = held.saturating_sub(1);
+            *held == 0
+        });
     }
 }

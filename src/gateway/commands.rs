@@ -4,31 +4,24 @@
 //! channel take effect in order; neighbouring `sub` and `pub` share one step of the broker.
 
 use std::{
-    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use tidewire_protocol::{
-    ChannelName, CloseCode, Command, ErrorCode, Frame, Position,
-    command::{History, Pub, Range, RequestId, Sub},
+    CloseCode, Command, ErrorCode, Frame,
+    command::{Pub, Sub},
 };
 
 use super::{
+    answer::{limit, refuse},
     connection::Connection,
+    pages,
     read::Budgets,
+    refresh::refresh,
     subscribe::{Wanted, subscribe, unsubscribe},
 };
-use crate::{
-    auth::Right,
-    broker::{BrokerError, PageLimit, Publish, StateQuery},
-    clock,
-    config::Namespace,
-    telemetry::labels::{PublicationSource, Rejection},
-};
-
-/// Most bytes of payload in a page a client asked for; its frame stays under the message limit.
-const PAGE_BYTES: usize = 96 * 1024;
+use crate::{auth::Right, broker::Publish, clock, telemetry::labels::PublicationSource};
 
 /// What happens after a batch.
 #[derive(Debug)]
@@ -41,140 +34,125 @@ pub enum Flow {
     Close(CloseCode),
 }
 
+/// Commands that are executed together.
+enum Work {
+    Subs(Vec<Sub>),
+    Pubs(Vec<Pub>),
+    One(Command),
+}
+
+/// Puts neighbouring `sub` and `pub` together; the order stays.
+fn group(commands: Vec<Command>) -> Vec<Work> {
+    let mut works = Vec::with_capacity(commands.len());
+    for command in commands {
+        match (works.last_mut(), command) {
+            (Some(Work::Subs(subs)), Command::Sub(sub)) => subs.push(sub),
+            (Some(Work::Pubs(pubs)), Command::Pub(publish)) => pubs.push(publish),
+            (_, Command::Sub(sub)) => works.push(Work::Subs(vec![sub])),
+            (_, Command::Pub(publish)) => works.push(Work::Pubs(vec![publish])),
+            (_, one) => works.push(Work::One(one)),
+        }
+    }
+    works
+}
+
 /// Executes a batch.
 pub async fn execute(
     connection: &Arc<Connection>,
     commands: Vec<Command>,
     budgets: &mut Budgets,
 ) -> Flow {
-    let mut commands = VecDeque::from(commands);
     let mut token_ms = None;
-    while let Some(command) = commands.pop_front() {
+    for work in group(commands) {
         // One read may bring thousands of small commands with large answers.
         connection.room().await;
-        if !matches!(command, Command::Ack(_) | Command::Pong(_)) {
-            // Past its rate the socket is not read: the client feels it as a slow connection.
-            while let Err(wait_ms) = budgets.commands.take(clock::now_ms()) {
-                tokio::time::sleep(Duration::from_millis(wait_ms)).await;
-            }
-        }
-        match command {
-            Command::Sub(first) => {
-                let subs = neighbours(first, &mut commands, |command| match command {
-                    Command::Sub(sub) => Ok(sub),
-                    other => Err(other),
-                });
+        pace(&work, budgets).await;
+        let flow = match work {
+            Work::Subs(subs) => {
                 subscribe(connection, within_rate(connection, subs, budgets)).await;
+                continue;
             }
-            Command::Pub(first) => {
-                let pubs = neighbours(first, &mut commands, |command| match command {
-                    Command::Pub(publish) => Ok(publish),
-                    other => Err(other),
-                });
+            Work::Pubs(pubs) => {
                 publish(connection, pubs, budgets).await;
+                continue;
             }
-            Command::Unsub { i, channel } => {
-                let was_there = unsubscribe(connection, &channel).await;
-                if let Some(i) = i {
-                    connection.send(&[Frame::Done { i, expires: None }]);
-                }
-                if was_there {
-                    connection.gateway.checkpoints.note(connection);
-                }
-            }
-            Command::History(request) => history(connection, request, budgets).await,
-            Command::State { i, channel, from } => {
-                state(connection, i, &channel, from, budgets).await
-            }
-            Command::Ack(handled) | Command::Pong(handled) => {
-                connection.with_session(|session| session.acknowledge(&handled));
-            }
-            Command::Auth { i, token } => {
-                token_ms = super::refresh::refresh(connection, i, &token)
-                    .await
-                    .or(token_ms)
-            }
-            Command::Leave => return Flow::Leave,
-            Command::Hello(_) => connection.send(&[connection.error(
-                None,
-                ErrorCode::BadRequest,
-                "the session is open already",
-            )]),
-            Command::Unknown { i } => reply(
-                connection,
-                i,
-                ErrorCode::UnknownType,
-                "this frame type is not known",
-            ),
-            Command::Invalid {
-                i: None,
-                code,
-                text,
-            } => {
-                tracing::debug!(
-                    connection_id = connection.id,
-                    code = code.name(),
-                    text,
-                    "an invalid command"
-                );
-                return Flow::Close(if code == ErrorCode::TooLarge {
-                    CloseCode::TooLarge
-                } else {
-                    CloseCode::BadRequest
-                });
-            }
-            Command::Invalid { i, code, text } => reply(connection, i, code, text),
+            Work::One(command) => one(connection, command, budgets).await,
+        };
+        match flow {
+            Flow::Continue { token_ms: renewed } => token_ms = renewed.or(token_ms),
+            Flow::Leave | Flow::Close(_) => return flow,
         }
     }
     connection.gateway.checkpoints.note_changed(connection);
     Flow::Continue { token_ms }
 }
 
-/// The first and those of its kind that follow right behind it.
-fn neighbours<T>(
-    first: T,
-    commands: &mut VecDeque<Command>,
-    take: impl Fn(Command) -> Result<T, Command>,
-) -> Vec<T> {
-    let mut all = vec![first];
-    while let Some(command) = commands.pop_front() {
-        match take(command) {
-            Ok(next) => all.push(next),
-            Err(other) => {
-                commands.push_front(other);
-                break;
-            }
+/// Waits out the connection's rate of commands: past it the socket is not read, and the client
+/// feels it as a slow connection. What only acknowledges is free.
+async fn pace(work: &Work, budgets: &mut Budgets) {
+    let count = match work {
+        Work::Subs(subs) => subs.len(),
+        Work::Pubs(pubs) => pubs.len(),
+        Work::One(Command::Ack(_) | Command::Pong(_)) => 0,
+        Work::One(_) => 1,
+    };
+    for _ in 0..count {
+        while let Err(wait_ms) = budgets.commands.take(clock::now_ms()) {
+            tokio::time::sleep(Duration::from_millis(wait_ms)).await;
         }
     }
-    all
 }
 
-fn reply(connection: &Arc<Connection>, i: RequestId, code: ErrorCode, text: &str) {
-    connection
-        .gateway
-        .metrics
-        .rejected
-        .count(Rejection::of(code));
-    if i.is_some() {
-        connection.send(&[connection.error(i, code, text)]);
+async fn one(connection: &Arc<Connection>, command: Command, budgets: &mut Budgets) -> Flow {
+    match command {
+        Command::Unsub { i, channel } => {
+            unsubscribe(connection, &channel).await;
+            if let Some(i) = i {
+                connection.send(&[Frame::Done { i, expires: None }]);
+            }
+        }
+        Command::History(request) => pages::history(connection, request, budgets).await,
+        Command::State { i, channel, from } => {
+            pages::state(connection, i, &channel, from, budgets).await;
+        }
+        Command::Ack(handled) | Command::Pong(handled) => {
+            connection.with_session(|session| session.acknowledge(&handled));
+        }
+        Command::Auth { i, token } => {
+            let token_ms = refresh(connection, i, &token).await;
+            return Flow::Continue { token_ms };
+        }
+        Command::Leave => return Flow::Leave,
+        Command::Unknown { i } => {
+            let text = "this frame type is not known";
+            refuse(connection, i, ErrorCode::UnknownType, text);
+        }
+        Command::Invalid {
+            i: None,
+            code,
+            text,
+        } => {
+            tracing::debug!(
+                connection_id = connection.id,
+                code = code.name(),
+                text,
+                "an invalid command"
+            );
+            let too_large = code == ErrorCode::TooLarge;
+            return Flow::Close(if too_large {
+                CloseCode::TooLarge
+            } else {
+                CloseCode::BadRequest
+            });
+        }
+        Command::Invalid { i, code, text } => refuse(connection, i, code, text),
+        // A `sub` and a `pub` come in groups; a second hello has no number to answer to.
+        Command::Hello(_) | Command::Sub(_) | Command::Pub(_) => {
+            let text = "the session is open already";
+            connection.send(&[connection.error(None, ErrorCode::BadRequest, text)]);
+        }
     }
-}
-
-fn limited(connection: &Arc<Connection>, i: RequestId, retry_ms: u64, text: &str) {
-    connection
-        .gateway
-        .metrics
-        .rejected
-        .count(Rejection::RateLimited);
-    if i.is_some() {
-        connection.send(&[Frame::Error {
-            i,
-            code: ErrorCode::RateLimited,
-            text: text.to_owned(),
-            retry_ms: Some(retry_ms),
-            position: None,
-        }]);
-    }
+    Flow::Continue { token_ms: None }
 }
 
 fn within_rate(connection: &Arc<Connection>, subs: Vec<Sub>, budgets: &mut Budgets) -> Vec<Wanted> {
@@ -182,7 +160,7 @@ fn within_rate(connection: &Arc<Connection>, subs: Vec<Sub>, budgets: &mut Budge
     for sub in subs {
         match budgets.subscribes.take(clock::now_ms()) {
             Ok(()) => wanted.push(Wanted { sub, member: None }),
-            Err(retry_ms) => limited(
+            Err(retry_ms) => limit(
                 connection,
                 sub.i,
                 retry_ms,
@@ -205,8 +183,8 @@ async fn publish(connection: &Arc<Connection>, pubs: Vec<Pub>, budgets: &mut Bud
                 numbers.push(i);
                 batch.push(publish);
             }
-            Err(Refused::Code(code, text)) => reply(connection, i, code, text),
-            Err(Refused::Rate(retry_ms)) => limited(
+            Err(Refused::Code(code, text)) => refuse(connection, i, code, text),
+            Err(Refused::Rate(retry_ms)) => limit(
                 connection,
                 i,
                 retry_ms,
@@ -294,159 +272,4 @@ fn accept(
         ttl_ms: publish.ttl_ms,
         guard: publish.guard,
     })
-}
-
-async fn history(connection: &Arc<Connection>, request: History, budgets: &mut Budgets) {
-    let Some(i) = request.i else { return };
-    if let Err((code, text)) = connection.permit(&request.channel, Right::History) {
-        return reply(connection, Some(i), code, text);
-    }
-    if let Err(retry_ms) = budgets.reads.take(clock::now_ms()) {
-        return limited(
-            connection,
-            Some(i),
-            retry_ms,
-            "too many pages read in a short time",
-        );
-    }
-    let page_max = connection.gateway.config.limits.page.get();
-    let limit = PageLimit {
-        items: usize::try_from(request.limit.min(page_max)).unwrap_or(1),
-        bytes: PAGE_BYTES,
-    };
-    let frame = match connection
-        .gateway
-        .feed
-        .broker()
-        .history(&request.channel, request.range, limit)
-        .await
-    {
-        Ok(page) => {
-            let head = page.head.position;
-            // What lies before an offset past the head is the newest page; after it lies nothing.
-            let past_head = matches!(request.range, Range::After(offset) if offset > head.offset);
-            if request.epoch.is_some_and(|epoch| epoch != head.epoch) || past_head {
-                connection.broker_error(Some(i), BrokerError::Gone)
-            } else {
-                Frame::HistoryPage {
-                    i,
-                    position: head,
-                    items: page.items,
-                    more: page.more,
-                }
-            }
-        }
-        Err(error) => connection.broker_error(Some(i), error),
-    };
-    connection.send(&[frame]);
-}
-
-async fn state(
-    connection: &Arc<Connection>,
-    i: RequestId,
-    channel: &ChannelName,
-    from: u64,
-    budgets: &mut Budgets,
-) {
-    let Some(i) = i else { return };
-    let permitted = connection
-        .permit(channel, Right::Sub)
-        .or_else(|_| connection.permit(channel, Right::History));
-    match permitted {
-        Err((code, text)) => return reply(connection, Some(i), code, text),
-        Ok(namespace) if !namespace.state => {
-            return reply(
-                connection,
-                Some(i),
-                ErrorCode::BadRequest,
-                "the channel keeps no state",
-            );
-        }
-        Ok(_) => {}
-    }
-    if let Err(retry_ms) = budgets.reads.take(clock::now_ms()) {
-        return limited(
-            connection,
-            Some(i),
-            retry_ms,
-            "too many pages read in a short time",
-        );
-    }
-    let items = usize::try_from(connection.gateway.config.limits.page.get()).unwrap_or(1);
-    let query = StateQuery {
-        from,
-        catch_up: false,
-        limit: PageLimit {
-            items,
-            bytes: PAGE_BYTES,
-        },
-    };
-    let frame = match connection.gateway.feed.broker().state(channel, query).await {
-        Ok(page) => Frame::StatePage {
-            i,
-            position: page.head.position,
-            items: page.items,
-            more: page.more,
-        },
-        Err(error) => connection.broker_error(Some(i), error),
-    };
-    connection.send(&[frame]);
-}
-
-impl Connection {
-    /// Whether the session may do this to a channel.
-    pub fn permit(
-        &self,
-        channel: &ChannelName,
-        right: Right,
-    ) -> Result<&Namespace, (ErrorCode, &'static str)> {
-        let Some(namespace) = self.gateway.namespaces.resolve(channel) else {
-            return Err((
-                ErrorCode::UnknownChannel,
-                "no namespace is configured for this channel",
-            ));
-        };
-        let allowed =
-            self.with_session(|session| session.identity.rights.allows(namespace, channel, right));
-        if allowed == Some(true) {
-            Ok(namespace)
-        } else {
-            Err((
-                ErrorCode::Forbidden,
-                "neither the token nor the namespace allows this",
-            ))
-        }
-    }
-
-    /// An error frame.
-    pub fn error(&self, i: RequestId, code: ErrorCode, text: &str) -> Frame {
-        let retry_ms = code.temporary().then_some(1_000);
-        Frame::Error {
-            i,
-            code,
-            text: text.to_owned(),
-            retry_ms,
-            position: None,
-        }
-    }
-
-    fn broker_error(&self, i: RequestId, error: BrokerError) -> Frame {
-        let code = error.code();
-        let text = error.to_string();
-        let position: Option<Position> = match error {
-            BrokerError::PreconditionFailed(position) => Some(position),
-            BrokerError::IdConflict
-            | BrokerError::StateFull
-            | BrokerError::Gone
-            | BrokerError::Unavailable => None,
-        };
-        self.gateway.metrics.rejected.count(Rejection::of(code));
-        Frame::Error {
-            i,
-            code,
-            text,
-            retry_ms: code.temporary().then_some(1_000),
-            position,
-        }
-    }
 }

@@ -287,7 +287,10 @@ impl Connection {
     /// could be written.
     pub(super) fn push_rest(self: &Arc<Self>) -> bool {
         let mut out = self.lock();
-        out.dead || self.write_rest(&mut out) || out.dead
+        if !out.dead && self.write_rest(&mut out) {
+            return true;
+        }
+        out.dead
     }
 
     /// Why this side closes; none while it does not.

@@ -43,6 +43,8 @@ struct Claimed {
     fence: Fence,
     /// Its checkpoint; none for a new session.
     stored: Option<Stored>,
+    /// What became of the session the client named, if it did.
+    outcome: Option<ResumeOutcome>,
 }
 
 /// Opens a connection. None: it was refused, and told so.
@@ -58,11 +60,10 @@ pub async fn open(connection: &Arc<Connection>, hello: Hello) -> Option<Opened> 
         Err(error) => {
             tracing::debug!(connection_id = connection.id, %error, "a token was refused");
             gateway.metrics.rejected.count(Rejection::of(error.code()));
-            match error.code() {
-                ErrorCode::Unavailable => {
-                    connection.close(CloseCode::Overloaded, Some(RETRY_MS), None)
-                }
-                _unauthenticated => connection.close(CloseCode::Unauthenticated, None, None),
+            if error.code() == ErrorCode::Unavailable {
+                connection.close(CloseCode::Overloaded, Some(RETRY_MS), None);
+            } else {
+                connection.close(CloseCode::Unauthenticated, None, None);
             }
             return None;
         }
@@ -90,12 +91,8 @@ pub async fn open(connection: &Arc<Connection>, hello: Hello) -> Option<Opened> 
     let (session, resumed) = (claimed.id.clone(), claimed.stored.is_some());
     welcome(connection, &claimed, identity, &opened);
     gateway.register(&session, connection);
-    if hello.session.is_some() {
-        gateway.metrics.resumes.count(if resumed {
-            ResumeOutcome::Resumed
-        } else {
-            ResumeOutcome::Unknown
-        });
+    if let Some(outcome) = claimed.outcome {
+        gateway.metrics.resumes.count(outcome);
     }
     tracing::debug!(connection_id = connection.id, session_id = %session.0, resumed, "a session is open");
     let stored = claimed.stored.unwrap_or_default();
@@ -154,12 +151,11 @@ async fn claim(
 ) -> Result<Claimed, StoreError> {
     let gateway = &connection.gateway;
     let ttl_ms = 2 * gateway.session_ttl_ms();
-    if let Some(resume) = resume
-        && resume.attempt <= INTEGER_MAX
-        && gateway
-            .session_keys
-            .verify(&resume.id, identity.user.as_ref(), &resume.key)
-    {
+    let user = identity.user.as_ref();
+    let verified = resume.filter(|resume| {
+        resume.attempt <= INTEGER_MAX && gateway.session_keys.verify(&resume.id, user, &resume.key)
+    });
+    if let Some(resume) = verified {
         let id = SessionId(Arc::from(&*resume.id));
         let fence = Fence {
             attempt: resume.attempt,
@@ -181,6 +177,7 @@ async fn claim(
                 id,
                 fence,
                 stored: Some(stored),
+                outcome: Some(ResumeOutcome::Resumed),
             });
         }
     }
@@ -196,6 +193,10 @@ async fn claim(
         id,
         fence,
         stored: None,
+        outcome: resume.map(|_| match verified {
+            Some(_) => ResumeOutcome::Unknown,
+            None => ResumeOutcome::Refused,
+        }),
     })
 }
 

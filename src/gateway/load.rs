@@ -244,6 +244,7 @@ fn catch_up(sub: &Sub, page: &StatePage, step: &mut Step, message: &mut Message)
             Progress {
                 life: step.progress.life,
                 cursor: page.head.position.offset,
+                begun: page.head.position.offset,
                 phase: Phase::Snapshot { from: 1 },
                 replayed: 0,
             },

@@ -4,12 +4,14 @@
 //! `feed`, `store`, `auth` and `presence`. Nothing outside knows the WebSocket library.
 
 mod admission;
+mod answer;
 mod checkpoints;
 mod commands;
 mod connection;
 mod deliver;
 mod hello;
 mod load;
+mod pages;
 mod read;
 mod refresh;
 mod socket;
@@ -277,6 +279,16 @@ impl Gateway {
         }
     }
 
+    /// Takes the measures nobody else reports: whether the broker answers, and how long moving
+    /// every connection away would take.
+    pub async fn gauge(&self) {
+        let answers = self.feed.heads(&[]).await.is_ok();
+        self.metrics.broker_up.set(f64::from(u8::from(answers)));
+        let rate = f64::from(self.config.drain.rate.get());
+        let connections = self.admission.connections() as f64;
+        self.metrics.drain_seconds_needed.set(connections / rate);
+    }
+
     /// Once a heartbeat of a connection: what acknowledged floors are worth, and how far its
     /// session is behind.
     fn heartbeat(&self, connection: &Arc<Connection>) {
@@ -288,10 +300,9 @@ impl Gateway {
 
     /// Counts an accepted publication under its namespace.
     pub fn count_publication(&self, channel: &ChannelName, source: PublicationSource) {
-        if let Some(namespace) = self.namespaces.resolve(channel) {
-            if let Some(counts) = self.metrics.namespace(namespace) {
-                counts.publications.count(source);
-            }
+        let namespace = self.namespaces.resolve(channel);
+        if let Some(counts) = namespace.and_then(|namespace| self.metrics.namespace(namespace)) {
+            counts.publications.count(source);
         }
     }
 }

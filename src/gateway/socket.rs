@@ -109,7 +109,10 @@ impl SocketReader {
             if count == 0 {
                 return Poll::Ready(Ok(0));
             }
-            decrypt(&mut tls.lock(), &buffer[..count])?;
+            let filled = decrypt(&mut tls.lock(), buffer, count)?;
+            if filled > 0 {
+                return Poll::Ready(Ok(filled));
+            }
         }
     }
 }
@@ -124,12 +127,26 @@ fn poll_tcp(
     Poll::Ready(Ok(buffer.filled().len()))
 }
 
-fn decrypt(tls: &mut ServerConnection, mut records: &[u8]) -> io::Result<()> {
-    while !records.is_empty() {
-        tls.read_tls(&mut records)?;
+/// Decrypts the first `count` bytes in place; how many bytes of plain text came of them. TLS keeps
+/// what finds no room, the end of a record that began in an earlier read, and takes nothing more
+/// while it keeps more than one: so the plain text is taken out step by step.
+fn decrypt(tls: &mut ServerConnection, buffer: &mut [u8], count: usize) -> io::Result<usize> {
+    let (mut taken, mut filled) = (0, 0);
+    while taken < count {
+        let step = tls.read_tls(&mut &buffer[taken..count])?;
+        if step == 0 {
+            // The client said that nothing follows.
+            break;
+        }
+        taken += step;
         tls.process_new_packets().map_err(io::Error::other)?;
+        match tls.reader().read(&mut buffer[filled..taken]) {
+            Ok(text) => filled += text,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
     }
-    Ok(())
+    Ok(filled)
 }
 
 impl SocketWriter {
@@ -179,6 +196,12 @@ impl SocketWriter {
 
     /// Says that nothing more will be written; what the kernel holds still goes out.
     pub fn shut_down(&self) {
+        if let Some(tls) = &self.tls {
+            let mut tls = tls.lock();
+            tls.send_close_notify();
+            // A client that takes nothing is not told either.
+            self.flush_tls(&mut tls).unwrap_or_default();
+        }
         let tcp: &TcpStream = self.tcp.as_ref();
         // A socket that is already gone is shut down too.
         SockRef::from(tcp)

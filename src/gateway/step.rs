@@ -124,6 +124,9 @@ impl Step {
         self.gap = Some(reason);
         self.progress.cursor = to;
         if sub.wishes.fallback == Fallback::State {
+            if self.progress.phase == Phase::Live {
+                self.progress.replayed = 0;
+            }
             self.progress.phase = Phase::Snapshot { from: 1 };
         }
     }
@@ -139,6 +142,7 @@ impl Step {
         let next = Progress {
             life,
             cursor,
+            begun: cursor,
             phase,
             replayed: 0,
         };

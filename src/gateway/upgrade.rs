@@ -18,7 +18,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::telemetry::labels::{CloseReason, Rejection};
 
-use super::{Gateway, Refusal, admission::Permit, connection::Connection, read, socket, websocket};
+use super::{Gateway, Refusal, admission::Place, connection::Connection, read, socket, websocket};
 
 /// Where a connection comes from; put into requests by the listener.
 #[derive(Debug, Clone, Copy)]
@@ -50,37 +50,52 @@ pub async fn connect(
         Ok(agreed) => agreed,
         Err((status, text)) => return (status, text).into_response(),
     };
-    let permit = match gateway.admission.admit(address) {
-        Ok(permit) => permit,
+    let (place, refused) = match gateway.admission.admit(address) {
+        Ok(permit) => (permit, refused(&gateway, &agreed, request.headers())),
         Err(refusal) => {
             gateway.metrics.rejected.count(refusal.label());
-            let seconds = (Refusal::retry_ms() / 1000 + 1).to_string();
-            return (
-                StatusCode::SERVICE_UNAVAILABLE,
-                [(header::RETRY_AFTER, seconds)],
-                "the node takes no more connections",
-            )
-                .into_response();
+            let retry_ms = Refusal::retry_ms();
+            match gateway.admission.tell() {
+                Some(place) => (place, Some((refusal.code(), Some(retry_ms)))),
+                None => return overloaded(retry_ms),
+            }
         }
-    };
-    let refused = if agreed.encoding.is_none() {
-        Some(CloseCode::Version)
-    } else if !origin_allowed(&gateway, request.headers()) {
-        Some(CloseCode::Forbidden)
-    } else {
-        None
     };
     let upgrade = hyper::upgrade::on(&mut request);
     let encoding = agreed.encoding.unwrap_or(Encoding::Json);
     let tasks = gateway.tasks.clone();
     tasks.spawn(async move {
         match upgrade.await {
-            Ok(upgraded) => begin(gateway, upgraded, encoding, refused, permit),
+            Ok(upgraded) => begin(gateway, upgraded, encoding, refused, place),
             Err(error) => tracing::debug!(%error, "an upgrade did not complete"),
         }
     });
     switching(agreed)
 }
+
+/// Where even telling why would be too much.
+fn overloaded(retry_ms: u64) -> Response {
+    let seconds = (retry_ms / 1000 + 1).to_string();
+    let text = "the node takes no more connections";
+    let retry = [(header::RETRY_AFTER, seconds)];
+    (StatusCode::SERVICE_UNAVAILABLE, retry, text).into_response()
+}
+
+/// Why the handshake itself is refused; told after the upgrade.
+fn refused(gateway: &Gateway, agreed: &Agreed, headers: &HeaderMap) -> Option<Refused> {
+    let code = if agreed.encoding.is_none() {
+        CloseCode::Version
+    } else if !origin_allowed(gateway, headers) {
+        CloseCode::Forbidden
+    } else {
+        return None;
+    };
+    gateway.metrics.rejected.count(Rejection::of_close(code));
+    Some((code, None))
+}
+
+/// The reason of a close, and when to come back, ms.
+type Refused = (CloseCode, Option<u64>);
 
 fn origin_allowed(gateway: &Gateway, headers: &HeaderMap) -> bool {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
@@ -162,8 +177,8 @@ fn begin(
     gateway: Arc<Gateway>,
     upgraded: hyper::upgrade::Upgraded,
     encoding: Encoding,
-    refused: Option<CloseCode>,
-    permit: Permit,
+    refused: Option<Refused>,
+    place: Place,
 ) {
     let (stream, early) = match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => (ClientStream::Plain(parts.io.into_inner()), parts.read_buf),
@@ -188,9 +203,8 @@ fn begin(
         Arc::clone(&gateway),
         writer,
     ));
-    if let Some(code) = refused {
-        gateway.metrics.rejected.count(Rejection::of_close(code));
-        connection.close(code, None, None);
+    if let Some((code, retry_ms)) = refused {
+        connection.close(code, retry_ms, None);
     }
     gateway.metrics.connections.increment(1.0);
     gateway.metrics.connections_opened.increment(1);
@@ -205,6 +219,6 @@ fn begin(
                 .closing()
                 .map_or(CloseReason::Lost, CloseReason::Node),
         );
-        drop(permit);
+        drop(place);
     });
 }

@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 /// Why a journal's folder was refused; the folder is as it was.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum OpenError {
+pub enum OpenError {
     /// Another process has the folder open.
     #[error(
         "{dir} is in use by another node; stop it, or give this one a data_dir of its own",

@@ -25,7 +25,7 @@ use std::{
 pub(crate) use error::{Failed, OpenError};
 pub(crate) use frame::{BODY_BYTES_MAX, Scanner, Step, check};
 pub(crate) use reclaim::Oldest;
-pub(crate) use record::{ChannelRecord, Data, Dedup, PublicationRecord, Record};
+pub(crate) use record::{ChannelRecord, Data, Dedup, PublicationRecord, Record, SECRET_BYTES};
 use segment::Segment;
 
 /// Smallest and largest segment: below, files cost more than bytes; above, one segment is too

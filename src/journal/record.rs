@@ -119,6 +119,8 @@ pub(crate) enum Record<'a> {
     Removed {
         id: &'a str,
     },
+    /// What the epochs of channels without a life are made from.
+    Secret([u8; SECRET_BYTES]),
     /// Everything before this place had reached the disk when the mark was written.
     Mark {
         segment: u32,
@@ -126,6 +128,8 @@ pub(crate) enum Record<'a> {
     },
 }
 
+/// Bytes of the secret epochs are made from.
+pub(crate) const SECRET_BYTES: usize = 32;
 pub(super) const MARK_KIND: u8 = 9;
 pub(super) const MARK_BODY: usize = 8;
 
@@ -170,6 +174,7 @@ impl Record<'_> {
                 put_text(buf, id);
             }
             Self::Removed { id } => put_text(buf, id),
+            Self::Secret(ref secret) => buf.extend_from_slice(secret),
             Self::Mark { segment, at } => {
                 buf.extend_from_slice(&segment.to_le_bytes());
                 buf.extend_from_slice(&at.to_le_bytes());
@@ -189,6 +194,7 @@ impl Record<'_> {
             Self::Extend { .. } => 7,
             Self::Removed { .. } => 8,
             Self::Mark { .. } => MARK_KIND,
+            Self::Secret(_) => 10,
         }
     }
 }
@@ -237,6 +243,7 @@ impl<'a> Record<'a> {
                 segment: u32::from_le_bytes(from.take()?),
                 at: u32::from_le_bytes(from.take()?),
             },
+            10 => Self::Secret(from.take()?),
             _ => return None,
         };
         from.0.is_empty().then_some(record)

@@ -17,10 +17,10 @@ use std::{
 
 use bytes::Bytes;
 use dashmap::DashMap;
-use tidewire_protocol::{ChannelName, Name, Payload};
+use tidewire_protocol::{ChannelName, Name, Payload, Position, command::Guard};
 
 use crate::{
-    broker::{Broker, PageLimit, Publish, StateQuery},
+    broker::{Broker, BrokerError, PageLimit, Publish, StateQuery},
     config::{Namespaces, Presence as PresenceMode},
     session::Member,
     store::{CheckpointStore, Fence, SessionId},
@@ -100,7 +100,6 @@ impl Presence {
             PresenceMode::Count => true,
             PresenceMode::Members => false,
         };
-        let stands = held && !self.swept.load(Ordering::Acquire);
         let (listed, said) = {
             let mut room = self.rooms.entry(channel.clone()).or_default();
             let full = room.values().filter(|living| living.listed).count() >= LISTED_MAX;
@@ -116,27 +115,43 @@ impl Presence {
                     listed,
                 },
             );
+            // Asked once it is in the room: a sweep that begins after this finds it there.
+            let stands = held && !self.swept.load(Ordering::Acquire);
             (listed, known.map_or(stands, |(_, same)| same))
         };
         match (listed, said) {
             (true, false) => {
-                self.publish(channel, &member.key, Some(member.me.clone()), None)
-                    .await
+                let me = Some(member.me.clone());
+                self.publish(channel, &member.key, me, None, None).await
             }
             (false, false) => self.say_count(channel).await,
             (_, true) => {}
         }
     }
 
-    /// A member leaves at once.
-    pub async fn leave(&self, channel: &ChannelName, member: &Member) {
+    /// Whether the member lives here under this claim.
+    fn is_owner(&self, owner: u64, channel: &ChannelName, member: &Member) -> bool {
+        self.rooms.get(channel).is_some_and(|room| {
+            room.get(&member.key)
+                .is_some_and(|living| living.owner == owner)
+        })
+    }
+
+    /// A member lives elsewhere, or nowhere.
+    fn forget(&self, channel: &ChannelName, member: &Member) -> Option<Living> {
         let removed = self
             .rooms
             .get_mut(channel)
             .and_then(|mut room| room.remove(&member.key));
         self.rooms.remove_if(channel, |_, room| room.is_empty());
+        removed
+    }
+
+    /// A member leaves at once.
+    pub async fn leave(&self, channel: &ChannelName, member: &Member) {
+        let removed = self.forget(channel, member);
         if removed.is_none_or(|living| living.listed) {
-            self.publish(channel, &member.key, None, None).await;
+            self.publish(channel, &member.key, None, None, None).await;
         } else {
             self.say_count(channel).await;
         }
@@ -152,15 +167,15 @@ impl Presence {
         self.tasks.spawn_until_stop(async move {
             tokio::time::sleep(GRACE).await;
             let claimed = presence.store.read(&session).await;
-            if matches!(claimed, Ok(Some(checkpoint)) if checkpoint.fence.attempt > fence.attempt) {
-                return;
-            }
+            let goes_on =
+                matches!(claimed, Ok(Some(checkpoint)) if checkpoint.fence.attempt > fence.attempt);
             for Ended { channel, member } in ended {
-                let ours = presence
-                    .rooms
-                    .get(&channel)
-                    .and_then(|room| Some(room.get(&member.key)?.owner == fence.nonce));
-                if ours.unwrap_or(false) {
+                if !presence.is_owner(fence.nonce, &channel, &member) {
+                    continue;
+                }
+                if goes_on {
+                    presence.forget(&channel, &member);
+                } else {
                     presence.leave(&channel, &member).await;
                 }
             }
@@ -189,7 +204,7 @@ impl Presence {
         }
     }
 
-    async fn sweep(&self) -> Result<(), crate::broker::BrokerError> {
+    async fn sweep(&self) -> Result<(), BrokerError> {
         self.swept.store(true, Ordering::Release);
         let mut after: Option<String> = None;
         loop {
@@ -214,7 +229,7 @@ impl Presence {
         &self,
         name: &ChannelName,
         base: &ChannelName,
-    ) -> Result<(), crate::broker::BrokerError> {
+    ) -> Result<(), BrokerError> {
         let mut from = 1;
         loop {
             let limit = PageLimit {
@@ -242,7 +257,12 @@ impl Presence {
                     .get(base)
                     .is_some_and(|room| room.contains_key(key));
                 if !lives && key != &self.node {
-                    self.publish(base, key, None, None).await;
+                    // Whoever enters at this moment publishes the key anew and keeps it.
+                    let guard = Guard::At(Position {
+                        epoch: item.epoch.clone(),
+                        offset: item.publication.offset,
+                    });
+                    self.publish(base, key, None, None, Some(guard)).await;
                 }
             }
             if !page.more {
@@ -256,7 +276,7 @@ impl Presence {
             room.values().filter(|living| !living.listed).count()
         });
         let data = (count > 0).then(|| Bytes::from(format!("{{\"n\":{count}}}")));
-        self.publish(channel, &self.node, data, Some(COUNT_TTL_MS))
+        self.publish(channel, &self.node, data, Some(COUNT_TTL_MS), None)
             .await;
     }
 
@@ -266,6 +286,7 @@ impl Presence {
         key: &Name,
         data: Option<Bytes>,
         ttl_ms: Option<u64>,
+        guard: Option<Guard>,
     ) {
         let channel = base.presence();
         let Some(namespace) = self.namespaces.resolve(&channel) else {
@@ -282,7 +303,7 @@ impl Presence {
             publisher: Arc::from("n:"),
             by: None,
             ttl_ms,
-            guard: None,
+            guard,
         };
         for refused in self
             .broker
@@ -290,6 +311,7 @@ impl Presence {
             .await
             .into_iter()
             .filter_map(Result::err)
+            .filter(|error| !matches!(error, BrokerError::PreconditionFailed(_)))
         {
             tracing::warn!(error = %refused, "a presence change was not published");
         }

@@ -37,6 +37,8 @@ pub struct Progress {
     pub life: u32,
     /// The last offset given to the client.
     pub cursor: u64,
+    /// The offset after which this delivery began.
+    pub begun: u64,
     /// What the subscription waits for.
     pub phase: Phase,
     /// Publications replayed so far.
@@ -99,7 +101,7 @@ impl Sub {
     /// Moves the cursor. In another life of the log nothing was acknowledged yet.
     pub const fn move_to(&mut self, progress: Progress) {
         if progress.life != self.progress.life {
-            self.floor = progress.cursor;
+            self.floor = progress.begun;
         }
         self.progress = progress;
     }
@@ -226,8 +228,8 @@ impl Session {
         };
         if sub.progress.phase == Phase::Live {
             sub.progress.phase = Phase::Replay;
-            sub.progress.replayed = 0;
         }
+        sub.progress.replayed = 0;
         let fallback = sub.wishes.fallback;
         sub.wishes = Wishes { fallback, ..wishes };
         (sub.number, sub.reader) = (number, reader);

@@ -45,6 +45,7 @@ pub fn plan(request: &StartRequest, life: u32, joined: &Position, log: &Head) ->
         progress: Progress {
             life,
             cursor,
+            begun: cursor,
             phase,
             replayed: 0,
         },

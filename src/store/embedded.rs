@@ -116,6 +116,7 @@ impl Sessions {
             | Record::Channel(_)
             | Record::Dedup { .. }
             | Record::Ended { .. }
+            | Record::Secret(_)
             | Record::Mark { .. } => {}
         }
     }

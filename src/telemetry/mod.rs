@@ -7,12 +7,6 @@ pub mod labels;
 pub mod metrics;
 mod process;
 
-pub use labels::{
-    ClaimOutcome, CloseReason, DeliveryMode, Labels, PublicationSource, Rejection, RepairCause,
-    ResumeOutcome,
-};
-pub use metrics::{Metrics, NamespaceMetrics};
-
 use std::io::IsTerminal;
 
 use tracing_subscriber::{EnvFilter, filter::ParseError, util::SubscriberInitExt};

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     raw::{BINARY, CONTINUE, Raw, TEXT},
+    seeded::Seeded,
     support::{Client, ENCODINGS, JSON, MSGPACK, TestNode, token},
     wire,
 };
@@ -359,25 +360,7 @@ async fn a_client_that_closes_is_answered_and_keeps_its_session() {
     assert_eq!(raw.close_code().await, Some(1000));
 }
 
-/// Numbers that look random and are the same for the same seed (xorshift).
-struct Seeded(u64);
-
 impl Seeded {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    fn pick<'a, T>(&mut self, all: &'a [T]) -> &'a T {
-        &all[usize::try_from(self.below(all.len() as u64)).unwrap()]
-    }
-
     fn value(&mut self, depth: u64) -> Value {
         match self.below(if depth > 3 { 9 } else { 11 }) {
             0 => Value::Null,

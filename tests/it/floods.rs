@@ -41,14 +41,13 @@ async fn readers_that_do_not_read_hold_up_nobody_and_get_what_history_holds() {
     prompt.expect("live").await;
     let mut writer = node.client("bob").await;
     let begun = Instant::now();
-    let reads = async {
-        for n in 1..=1000 {
-            assert_eq!(prompt.expect("msg").await["o"], n);
+    for batch in 0..25 {
+        flood(&mut writer, "news", 40).await;
+        for n in 1..=40 {
+            assert_eq!(prompt.expect("msg").await["o"], 40 * batch + n);
         }
-        begun.elapsed()
-    };
-    let ((), took) = tokio::join!(flood(&mut writer, "news", 1000), reads);
-    assert!(took.as_secs() < 10, "{took:?}");
+    }
+    assert!(begun.elapsed().as_secs() < 10);
     for mut client in slow {
         let (mut next, mut gaps, mut after_gap) = (1, 0, 0);
         while next <= 1000 {

@@ -83,18 +83,22 @@ async fn a_connection_that_does_not_begin_with_hello_is_closed() {
 }
 
 #[tokio::test]
-async fn a_second_hello_is_closed_after_what_came_before_it() {
+async fn a_second_hello_is_an_error_and_changes_nothing() {
     let node = TestNode::start().await;
     let mut client = node.client("ada").await;
     client
         .send_all(&[
             json!({"t": "pub", "i": 1, "ch": "news", "d": 1}),
-            json!({"t": "hello", "token": token("ada")}),
+            json!({"t": "hello", "token": token("bob")}),
+            json!({"t": "pub", "i": 2, "ch": "news", "d": 2}),
         ])
         .await;
-    let (code, frames) = client.closed().await;
-    assert_eq!(code, Some(4400));
-    assert_eq!(frames[0]["i"], 1);
+    assert_eq!(client.expect("ok").await["i"], 1);
+    let error = client.expect("error").await;
+    assert_eq!((&error["code"], error.get("i")), (&json!(400), None));
+    assert_eq!(client.expect("ok").await["o"], 2);
+    client.sub("news", json!({"last": 1})).await;
+    assert_eq!(client.expect("msg").await["by"], "ada");
 }
 
 #[tokio::test]

@@ -182,6 +182,30 @@ async fn a_right_that_is_lost_ends_the_membership() {
 }
 
 #[tokio::test]
+async fn a_channel_that_only_counts_says_how_many_and_not_who() {
+    let config = crate::support::CONFIG.replace("\"members\"", "\"count\"");
+    let node = TestNode::with(&config).await;
+    let mut watcher = watch(&node).await;
+    let mut ada = node.client("ada").await;
+    let mut bob = node.client("bob").await;
+    ada.sub(ROOM, json!({"me": "ada"})).await;
+    assert_eq!(watcher.expect("msg").await["d"], json!({"n": 1}));
+    bob.sub(ROOM, json!({"me": "bob"})).await;
+    let two = watcher.expect("msg").await;
+    assert_eq!(
+        (&two["d"], &two["k"]),
+        (&json!({"n": 2}), &ada.welcome["node"])
+    );
+    for (client, left) in [(&mut ada, json!({"n": 1})), (&mut bob, Value::Null)] {
+        client.ask(json!({"t": "unsub", "ch": ROOM})).await;
+        assert_eq!(
+            watcher.expect("msg").await.get("d").unwrap_or(&Value::Null),
+            &left
+        );
+    }
+}
+
+#[tokio::test]
 async fn members_are_seen_only_with_the_right() {
     let node = TestNode::start().await;
     let can = json!({"*": ["sub", "pub", "history"], "$*": ["sub", "presence"], MEMBERS: ["sub"]});

@@ -66,7 +66,9 @@ impl Variables {
                 })
                 .collect(),
             Value::Array(items) => items.iter().map(|item| self.filled(item)).collect(),
-            other => other.clone(),
+            other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => {
+                other.clone()
+            }
         }
     }
 

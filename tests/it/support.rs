@@ -98,11 +98,11 @@ impl TestNode {
             config: text.to_owned(),
             auth: auth.to_owned(),
         };
-        node.boot().await;
+        node.boot();
         node
     }
 
-    async fn boot(&mut self) {
+    fn boot(&mut self) {
         let file = self.dir.path().join("tidewire.toml");
         let data = self.dir.path().join("data");
         let head = format!("listen = \"127.0.0.1:0\"\ndata_dir = {data:?}\n");
@@ -116,7 +116,7 @@ impl TestNode {
             ..Sources::default()
         })
         .unwrap();
-        self.node = Some(Node::start(loaded.config).await.unwrap());
+        self.node = Some(Node::start(loaded.config).unwrap());
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -125,7 +125,7 @@ impl TestNode {
 
     pub async fn restart(&mut self) {
         self.node.take().unwrap().stop().await;
-        self.boot().await;
+        self.boot();
     }
 
     /// Deletes a channel: its log begins another epoch.
@@ -174,7 +174,8 @@ pub const ENCODINGS: [&str; 2] = [JSON, MSGPACK];
 pub struct Client {
     pub socket: WebSocketStream<TcpStream>,
     packs: bool,
-    frames: VecDeque<Value>,
+    /// What was received and not looked at yet.
+    pub frames: VecDeque<Value>,
     pub welcome: Value,
     next: u64,
 }
@@ -333,7 +334,7 @@ impl Client {
                 Message::Text(text) => self.frames.extend(wire::parse(&text)),
                 Message::Binary(bytes) => self.frames.extend(wire::unpack(&bytes)),
                 Message::Close(close) => panic!("closed: {close:?}, after {:?}", self.frames),
-                _ => {}
+                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
             }
             if let Some(frame) = self.frames.pop_front() {
                 return frame;

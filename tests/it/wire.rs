@@ -58,7 +58,9 @@ impl Serialize for Packed<'_> {
                 out.end()
             }
             Value::String(text) if self.1 => to.serialize_bytes(&STANDARD.decode(text).unwrap()),
-            other => other.serialize(to),
+            other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => {
+                other.serialize(to)
+            }
         }
     }
 }

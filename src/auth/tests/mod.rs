@@ -15,7 +15,10 @@ use aws_lc_rs::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, jwk::Jwk};
 
-use super::{AuthError, Authenticator, Config, Identity, KeyAlgorithm, KeyConfig};
+use super::{
+    AuthError, Authenticator, Config, Identity,
+    config::{KeyAlgorithm, KeyConfig},
+};
 
 /// The time of every test, Unix ms.
 const NOW: u64 = 1_700_000_000_000;

@@ -7,7 +7,7 @@ use tidewire_protocol::{ChannelName, ErrorCode, limits::TOKEN_BYTES_MAX};
 
 use super::{NOW, NOW_S, Pair, at_once, sign, with_keys};
 use crate::{
-    auth::{AuthError, Authenticator, Config, KeyConfig, KeyError, Right},
+    auth::{AuthError, Authenticator, Config, KeyError, Right, config::KeyConfig},
     config::{Namespace, Secret},
 };
 

@@ -10,7 +10,7 @@ use tidewire_protocol::{ChannelName, Epoch, Position};
 use super::channel::Channel;
 use crate::{
     broker::Head,
-    journal::{Journal, Record},
+    journal::{Journal, Place, Record, SECRET_BYTES},
 };
 
 /// Random bytes of an epoch: 12 characters nobody can guess.
@@ -24,8 +24,11 @@ pub(crate) struct Channels {
     /// Followed channels without a life yet, with the epoch their readers were told.
     minted: HashMap<ChannelName, Epoch>,
     pub(super) next_life: u64,
-    /// Makes the epoch of an unknown channel the same until a life ends by age.
-    secret: [u8; 32],
+    /// Makes the epoch of an unknown channel the same, also after a restart, until a life that
+    /// has it ends by age.
+    secret: [u8; SECRET_BYTES],
+    /// Where the secret is written.
+    pub(super) secret_record: Place,
     /// Lives whose state floor is above what their record says.
     pub(super) floors: BTreeSet<u64>,
     /// Where the sweep goes on.
@@ -33,16 +36,37 @@ pub(crate) struct Channels {
 }
 
 impl Channels {
-    pub(super) fn new() -> std::io::Result<Self> {
-        Ok(Self {
+    /// None yet, with the secret that stands at `secret_record`.
+    pub(super) fn new(secret: [u8; SECRET_BYTES], secret_record: Place) -> Self {
+        Self {
             names: BTreeMap::new(),
             lives: HashMap::new(),
             minted: HashMap::new(),
             next_life: 1,
-            secret: random()?,
+            secret,
+            secret_record,
             floors: BTreeSet::new(),
             swept: None,
-        })
+        }
+    }
+
+    /// Those of a new folder: draws the secret and writes it.
+    ///
+    /// # Errors
+    /// There is no randomness, or the journal cannot be written.
+    pub(super) fn begin_with_secret(journal: &mut Journal) -> std::io::Result<Self> {
+        let mut channels = Self::new(random()?, Place::default());
+        journal.begin().map_err(std::io::Error::other)?;
+        channels.write_secret(journal);
+        journal.commit().map_err(std::io::Error::other)?;
+        Ok(channels)
+    }
+
+    /// Writes the secret at the end of the journal, where it counts from here on.
+    pub(super) fn write_secret(&mut self, journal: &mut Journal) {
+        journal.release(self.secret_record);
+        self.secret_record = journal.push(&Record::Secret(self.secret));
+        journal.retain(self.secret_record);
     }
 
     pub(super) fn get(&self, name: &ChannelName) -> Option<&Channel> {
@@ -60,7 +84,7 @@ impl Channels {
     }
 
     /// The epoch of a channel without a life: what its followers were told, or what anyone who
-    /// asked since the start was told.
+    /// asked was told.
     pub(super) fn epoch_of_unknown(&self, name: &ChannelName) -> Epoch {
         if let Some(epoch) = self.minted.get(name) {
             return epoch.clone();
@@ -126,9 +150,12 @@ impl Channels {
         if let Some(channel) = self.end(name, journal) {
             journal.push(&Record::Ended { life: channel.life });
             // The next life of this name must not get the same epoch.
-            let mut context = digest::Context::new(&digest::SHA256);
-            context.update(&self.secret);
-            self.secret.copy_from_slice(context.finish().as_ref());
+            if channel.epoch == self.epoch_of_unknown(name) {
+                let mut context = digest::Context::new(&digest::SHA256);
+                context.update(&self.secret);
+                self.secret.copy_from_slice(context.finish().as_ref());
+                self.write_secret(journal);
+            }
         }
     }
 }

@@ -98,6 +98,11 @@ impl Channels {
             | Record::Extend { .. }
             | Record::Removed { .. }
             | Record::Mark { .. } => {}
+            Record::Secret(_) => {
+                if self.secret_record == place {
+                    self.write_secret(journal);
+                }
+            }
         }
     }
 

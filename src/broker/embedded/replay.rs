@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     broker::Retention,
-    journal::{ChannelRecord, Journal, Place, PublicationRecord, Record},
+    journal::{ChannelRecord, Journal, Place, PublicationRecord, Record, SECRET_BYTES},
 };
 
 /// Drafts are thinned when they hold this many publications of history more than kept.
@@ -175,6 +175,7 @@ pub(crate) struct ChannelsReplay {
     names: HashMap<ChannelName, u64>,
     next_life: u64,
     ids_until: Vec<(Place, u64)>,
+    secret: Option<([u8; SECRET_BYTES], Place)>,
     now: u64,
 }
 
@@ -185,6 +186,7 @@ impl ChannelsReplay {
             names: HashMap::new(),
             next_life: 1,
             ids_until: Vec::new(),
+            secret: None,
             now,
         }
     }
@@ -236,6 +238,7 @@ impl ChannelsReplay {
             | Record::Extend { .. }
             | Record::Removed { .. }
             | Record::Mark { .. } => {}
+            Record::Secret(secret) => self.secret = Some((*secret, place)),
         }
     }
 
@@ -250,9 +253,15 @@ impl ChannelsReplay {
     /// The channels as they stand, with everything that ended meanwhile dropped.
     ///
     /// # Errors
-    /// There is no randomness.
+    /// There is no randomness, or the journal of a new folder cannot be written.
     pub(crate) fn finish(mut self, journal: &mut Journal) -> std::io::Result<Channels> {
-        let mut channels = Channels::new()?;
+        let mut channels = match self.secret {
+            Some((secret, place)) => {
+                journal.retain(place);
+                Channels::new(secret, place)
+            }
+            None => Channels::begin_with_secret(journal)?,
+        };
         let mut lives: Vec<u64> = self.drafts.keys().copied().collect();
         lives.sort_unstable();
         for life in lives {

@@ -1,5 +1,7 @@
 //! One channel: the cut, what is appended, lives, readers that come and go, and what is let go of.
 
+use tidewire_protocol::frame::GapReason;
+
 use super::*;
 
 fn join(channel: &Channel, slot: u8, view: View) -> (Arc<Recorder>, Joined) {

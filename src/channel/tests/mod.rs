@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use proptest::test_runner::Config;
 use tidewire_protocol::{ChannelName, Encoding, Epoch, Name, Payload, Position, decode, encode};
 
-use super::*;
+use super::{log::ENCODINGS, *};
 
 /// Cases of a property here: enough to meet every pair of operations, in well under a second.
 fn cases(cases: u32) -> Config {

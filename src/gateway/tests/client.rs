@@ -69,7 +69,7 @@ impl Lab {
             ..Sources::default()
         });
         Self {
-            node: Some(Node::start(loaded.unwrap().config).await.unwrap()),
+            node: Some(Node::start(loaded.unwrap().config).unwrap()),
             _dir: dir,
         }
     }
@@ -143,11 +143,15 @@ pub fn channel(name: &str) -> ChannelName {
 }
 
 pub async fn sub(connection: &Arc<Connection>, name: &str, mode: Mode) {
+    sub_from(connection, name, mode, Fallback::Now).await;
+}
+
+pub async fn sub_from(connection: &Arc<Connection>, name: &str, mode: Mode, fallback: Fallback) {
     let sub = Sub {
         i: Some(1),
         channel: channel(name),
         position: None,
-        fallback: Fallback::Now,
+        fallback,
         mode,
         hz: None,
         me: None,

@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use tidewire_protocol::{
     CloseCode, Encoding, Frame,
-    command::Mode,
-    frame::{GapReason, Publication},
+    command::{Fallback, Mode},
+    frame::{GapReason, Publication, Recovery},
 };
 
-use super::client::{Client, Lab, PATIENCE, channel, last, offsets, sub, unsub};
+use super::client::{Client, Lab, PATIENCE, channel, last, offsets, sub, sub_from, unsub};
 use crate::gateway::{
     connection::{Connection, LANE_BYTES_MAX},
     read,
@@ -212,6 +212,66 @@ async fn nothing_follows_an_unsub() {
     lab.publish(&channel("next"), None, 1).await;
     client.read_until(|frames| last(frames, "next") == 1).await;
     assert_eq!(client.offsets("gone"), [1]);
+    lab.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_deleted_under_a_slow_reader_starts_over_with_its_last_publications() {
+    let lab = Lab::start().await;
+    let (connection, mut client) = lab.connect(Encoding::Json).await;
+    sub_from(&connection, "deleted", Mode::Every, Fallback::Last(2)).await;
+    fill(&lab, &connection, "deleted", 4 * KIB).await;
+    let broker = lab.gateway().feed.broker_handle();
+    let head = broker.delete(&channel("deleted")).await.unwrap();
+    for _ in 0..5 {
+        lab.publish(&channel("deleted"), None, 10).await;
+    }
+    let is_reset = |frame: &Frame| {
+        matches!(
+            frame,
+            Frame::Subscribed {
+                recovery: Recovery::Reset,
+                ..
+            }
+        )
+    };
+    client
+        .read_until(|frames| frames.iter().any(is_reset) && last(frames, "deleted") == 5)
+        .await;
+    let at = client.frames.iter().position(is_reset).unwrap();
+    let before = offsets(&client.frames[..at], "deleted");
+    assert_eq!(before, (1..=before.len() as u64).collect::<Vec<_>>());
+    let Frame::Subscribed { position, .. } = &client.frames[at] else {
+        panic!("not a subscription");
+    };
+    assert_eq!(
+        (&position.epoch, position.offset),
+        (&head.position.epoch, 3)
+    );
+    assert_eq!(offsets(&client.frames[at..], "deleted"), [4, 5]);
+    let floor = connection.with_session(|session| session.subs().next().unwrap().1.floor);
+    assert_eq!(floor, Some(3), "nothing of this life is acknowledged");
+    lab.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_mode_changes_neither_the_cursor_nor_what_was_acknowledged() {
+    let lab = Lab::start().await;
+    let (connection, mut client) = lab.connect(Encoding::Json).await;
+    sub(&connection, "modes", Mode::Every).await;
+    for _ in 0..3 {
+        lab.publish(&channel("modes"), Some(1), 10).await;
+    }
+    client.read_until(|frames| last(frames, "modes") == 3).await;
+    sub(&connection, "modes", Mode::Latest).await;
+    let progress = connection.with_session(|session| {
+        let (_, sub) = session.subs().next().unwrap();
+        (sub.floor, sub.progress.cursor)
+    });
+    assert_eq!(progress, Some((0, 3)));
+    lab.publish(&channel("modes"), Some(1), 10).await;
+    client.read_until(|frames| last(frames, "modes") == 4).await;
+    assert_eq!(client.offsets("modes"), [1, 2, 3, 4]);
     lab.stop().await;
 }
 

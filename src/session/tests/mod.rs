@@ -84,6 +84,7 @@ fn start_at(offset: u64, phase: Phase) -> Start {
         progress: Progress {
             life: 0,
             cursor: offset,
+            begun: offset,
             phase,
             replayed: 0,
         },

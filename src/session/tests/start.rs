@@ -66,6 +66,7 @@ fn every_case_of_a_start() {
             progress: Progress {
                 life: 3,
                 cursor,
+                begun: cursor,
                 phase,
                 replayed: 0,
             },

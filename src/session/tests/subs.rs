@@ -42,7 +42,8 @@ fn another_life_begins_with_nothing_acknowledged() {
     assert_eq!(session.sub(slot).unwrap().floor, 500, "not its life yet");
     let next = Progress {
         life: 1,
-        cursor: 3,
+        cursor: 6,
+        begun: 3,
         phase: Phase::Replay,
         replayed: 0,
     };

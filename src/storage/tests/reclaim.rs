@@ -39,6 +39,7 @@ async fn what_is_kept_survives_and_the_rest_gives_its_disk_back() {
     let folder = small();
     let (broker, store) = folder.reopen();
     let (cold, hot) = (channel("cold"), channel("hot"));
+    let never = history(&*broker, &channel("never"), Range::After(0)).await;
     put(&*broker, keyed(&cold, "x", "old value")).await;
     put(&*broker, publish(&cold, "old")).await;
     store
@@ -91,6 +92,8 @@ async fn what_is_kept_survives_and_the_rest_gives_its_disk_back() {
         assert_eq!(entries(&catch_up(&*broker, &cold, 0).await).len(), 2);
         let page = history(&*broker, &hot, Range::After(0)).await;
         assert_eq!(offsets(&page), (581..=600).collect::<Vec<_>>());
+        let unknown = history(&*broker, &channel("never"), Range::After(0)).await;
+        assert_eq!(unknown.head, never.head);
         let read = store.read(&session).await.unwrap().unwrap();
         assert_eq!((read.fence, read.body), (fence, "old session".into()));
         assert!(

@@ -1,0 +1,42 @@
+//! Who is let in: limits of the node and of an address, told after the upgrade.
+
+use crate::{
+    metrics::until,
+    support::{CONFIG, Client, TestNode},
+};
+
+async fn refused(limit: &str) -> (Option<u16>, Vec<serde_json::Value>) {
+    let config = CONFIG.replace("connections_per_ip = 100000", limit);
+    let node = TestNode::with(&config).await;
+    let admitted = node.client("ada").await;
+    let mut refused = Client::connect(node.address()).await;
+    let told = refused.closed().await;
+    drop(admitted);
+    told
+}
+
+#[tokio::test]
+async fn one_connection_too_many_is_told_when_to_come_back() {
+    for (limit, code, name) in [
+        ("connections = 1", 4503, "overloaded"),
+        ("connections_per_ip = 1", 4429, "rate_limited"),
+    ] {
+        let (closed, frames) = refused(limit).await;
+        assert_eq!(closed, Some(code), "{frames:?}");
+        assert_eq!(frames[0]["t"], "bye");
+        assert_eq!(frames[0]["name"], name);
+        assert!(frames[0]["retry"].as_u64().unwrap() >= 1000, "{frames:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_place_that_was_left_is_free_again() {
+    let config = CONFIG.replace("connections_per_ip = 100000", "connections = 1");
+    let node = TestNode::with(&config).await;
+    for _ in 0..5 {
+        let mut client = node.client("ada").await;
+        client.send(serde_json::json!({"t": "leave"})).await;
+        assert_eq!(client.closed().await.0, Some(1000));
+        until(&node, "tidewire_connections", 0.0).await;
+    }
+}

@@ -3,7 +3,7 @@
  * events after it; KeyedView shows the channel's keyed state. Both read a channel only while somebody watches.
  */
 import type { Notice } from "./core/log.js";
-import type { Consumer, Keeper, Subscription } from "./driver/subscription.js";
+import type { Keeper, Subscription } from "./driver/subscription.js";
 import { KeptState } from "./driver/kept.js";
 import { Timer } from "./driver/timer.js";
 import type { Engine } from "./engine.js";
@@ -106,7 +106,7 @@ export interface LoadOptions<T, M = Message> {
   apply(state: T, event: M): T;
 }
 
-export class LoadedView<T, M = Message> extends View<Loaded<T>> implements Consumer {
+export class LoadedView<T, M = Message> extends View<Loaded<T>> {
   /** @internal */
   readonly mode = "every";
   private data: T | undefined;
@@ -218,7 +218,7 @@ export interface KeyedOptions {
   maxHz?: number;
 }
 
-export class KeyedView<V> extends View<Keyed<V>> implements Consumer {
+export class KeyedView<V> extends View<Keyed<V>> {
   /** @internal */
   readonly mode = "latest";
   /** @internal */

@@ -137,6 +137,11 @@ impl Admission {
         (told < TOLD_MAX).then_some(place)
     }
 
+    /// Whether the node leaves.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
     /// How many places are taken.
     pub fn connections(&self) -> usize {
         self.counts.connections.load(Ordering::Relaxed)

@@ -310,12 +310,14 @@ impl Gateway {
             .collect();
         for connection in connections {
             self.end(&connection).await;
-            connection.close(
-                CloseCode::Draining,
-                Some(random::below(LEAVE_RETRY_MS)),
-                None,
-            );
+            self.send_away(&connection);
         }
+    }
+
+    /// Tells a client that the node leaves, and when to come back.
+    fn send_away(&self, connection: &Arc<Connection>) {
+        let retry_ms = random::below(LEAVE_RETRY_MS);
+        connection.close(CloseCode::Draining, Some(retry_ms), None);
     }
 
     /// Takes the measures nobody else reports: whether the broker answers, and how long moving

@@ -87,6 +87,10 @@ pub async fn run(connection: Arc<Connection>, mut reader: SocketReader, early: V
             None => tokio::select! {
                 biased;
                 () = connection.ended() => break,
+                () = left_before_hello(&connection, &deadlines) => {
+                    connection.gateway.send_away(&connection);
+                    break;
+                }
                 batch = read(&connection, &mut reader, &mut inbox) => batch,
                 () = tokio::time::sleep_until(deadlines.next()) => {
                     if deadlines.act(&connection) { continue } else { break }
@@ -121,6 +125,11 @@ async fn serve(
             return false;
         };
         match hello::open(connection, hello).await {
+            // Whoever told all sessions that the node leaves may not have seen this one.
+            Some(_) if connection.gateway.admission.is_draining() => {
+                connection.gateway.send_away(connection);
+                return false;
+            }
             Some(opened) => deadlines.opened(&opened, clock::now_ms()),
             None => return false,
         }
@@ -160,6 +169,16 @@ async fn serve(
         () = connection.room() => true,
         () = connection.ended() => false,
     }
+}
+
+/// Waits until the node stops, for a connection that has no session yet: those that have one are
+/// told by the node.
+async fn left_before_hello(connection: &Connection, deadlines: &Deadlines) {
+    if deadlines.hello_ms.is_none() {
+        return std::future::pending().await;
+    }
+    // Boxed: every connection would have room for it for as long as it lives.
+    Box::pin(connection.gateway.tasks.stopped()).await;
 }
 
 /// Waits for bytes and decodes what is whole, all on the thread's buffer. Cancel-safe.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::digest;
 use tidewire_protocol::{
     ChannelName, ErrorCode, Frame, Name,
     command::{Fallback, Mode, Sub},
@@ -14,7 +15,6 @@ use crate::{
     broker::Head,
     channel::{Channel, ChannelOptions, Joined, Reader, View},
     config::{Namespace, Presence},
-    random,
     session::{Member, Session, Start, StartRequest, Wishes, plan},
     telemetry::labels::Rejection,
 };
@@ -195,7 +195,7 @@ fn membership(
     let member = wanted.sub.me.clone().map(|me| {
         let key = match &held {
             Some(held) => held.key.clone(),
-            None => member_key(session.identity.user.as_ref()),
+            None => member_key(session, &wanted.sub.channel),
         };
         Box::new(Member { key, me })
     });
@@ -296,13 +296,22 @@ fn start(sub: &Sub, joined: &Joined, head: Option<&Head>) -> Start {
 }
 
 /// A member's key: the user and a number that tells its sessions apart, never the session's id.
-fn member_key(user: Option<&Name>) -> Name {
+/// The number is a digest of both, so that a session that enters again after a node was killed
+/// before it wrote the membership down is the same member.
+fn member_key(session: &Session, channel: &ChannelName) -> Name {
+    let user = session.identity.user.as_ref();
     let user = user.map_or("anonymous", Name::as_str);
     let mut cut = user.len().min(100);
     while !user.is_char_boundary(cut) {
         cut -= 1;
     }
-    let text = format!("{}/{:08x}", &user[..cut], random::bits() >> 32);
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(session.id.0.as_bytes());
+    context.update(channel.as_str().as_bytes());
+    let digest = context.finish();
+    let mut number = [0; 4];
+    number.copy_from_slice(&digest.as_ref()[..4]);
+    let text = format!("{}/{:08x}", &user[..cut], u32::from_be_bytes(number));
     Name::new(&text)
         .unwrap_or_else(|_user_was_valid| unreachable!("a user and a number make a valid name"))
 }

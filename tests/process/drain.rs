@@ -39,7 +39,8 @@ async fn sigterm_says_bye_and_the_next_start_resumes_everyone() {
         assert_eq!((code, &bye["name"]), (4512, &json!("draining")));
         assert!(bye["retry"].as_u64().is_some(), "{bye}");
     }
-    silent.closed().await;
+    let (code, _) = silent.refused_with_bye().await;
+    assert_eq!(code, 4512);
     assert_eq!(node.ended().await.code(), Some(0));
 
     let _node = place.start();

@@ -70,6 +70,22 @@ async fn after_a_kill_only_those_who_stay_away_leave() {
     );
 }
 
+#[tokio::test]
+async fn a_kill_before_the_membership_was_written_down_makes_no_second_member() {
+    let place = Place::new();
+    let node = place.start();
+    let mut ada = place.client("ada").await;
+    ada.sub(ROOM, json!({"me": "ada"})).await;
+    let session = ada.cut();
+    node.kill();
+    let _node = place.start();
+    let subs = json!({"subs": [{"ch": ROOM, "me": "ada"}]});
+    let mut ada = place.resume("ada", &session, subs).await;
+    ada.find(|frame| frame["t"] == "live").await;
+    let page = ada.ask(json!({"t": "state", "ch": MEMBERS})).await;
+    assert_eq!(page["items"].as_array().unwrap().len(), 1, "{page}");
+}
+
 /// The next publication, however long it takes.
 async fn next_message(client: &mut Client) -> Value {
     loop {

@@ -171,7 +171,8 @@ async fn bytes_after_the_end_of_tls_hang_nobody() {
         while tls.wants_write() {
             tls.write_tls(&mut bytes).unwrap();
         }
-        bytes.extend([0; 100]);
+        // More than TLS takes at once.
+        bytes.extend([0; 20_000]);
         stream.write_all(&bytes).await.unwrap();
         let mut rest = Vec::new();
         let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await;

@@ -19,6 +19,7 @@ mod process;
 #[expect(dead_code, reason = "whole nodes in one process use the rest")]
 #[path = "../it/seeded.rs"]
 mod seeded;
+mod slow;
 #[expect(dead_code, reason = "whole nodes in one process use the rest")]
 #[path = "../it/support.rs"]
 mod support;

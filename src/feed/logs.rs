@@ -3,7 +3,7 @@
 //! Implements the broker's `Announce`: appends to channels, and on `flush` lets each reader pull
 //! once, on the thread that has the publications. Knows no broker, so that the broker may own it.
 
-use std::{cell::RefCell, sync::Arc};
+use std::{cell::RefCell, sync::Arc, time::Duration};
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
@@ -29,6 +29,8 @@ pub struct Settings {
     pub linger_ms: u64,
 }
 
+/// Longest wait for the head of a channel: past it the caller is refused and may ask again.
+const LIVE_MAX: Duration = Duration::from_secs(10);
 /// Readers that pull on the thread that has the publications, and the size of the chunks the
 /// others are handed out in (measured in research/delivery-core.md: about 0.8 ms of writes).
 const CHUNK: usize = 128;
@@ -62,8 +64,12 @@ impl Slot {
     }
 
     /// Waits for the head.
+    ///
+    /// # Errors
+    /// `Unavailable` where it could not be read, or not in time.
     pub async fn live(&self) -> Result<Arc<Channel>, BrokerError> {
-        self.settled.wait().await.clone()?;
+        let settled = tokio::time::timeout(LIVE_MAX, self.settled.wait()).await;
+        settled.map_or(Err(BrokerError::Unavailable), Clone::clone)?;
         Ok(Arc::clone(&self.channel))
     }
 }

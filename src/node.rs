@@ -13,7 +13,7 @@ use crate::{
     auth::{Authenticator, KeyError, Origins, SessionKeys},
     broker::Broker,
     clock,
-    config::{self, Config, secret::SecretError},
+    config::{Config, secret::SecretError},
     demo::{self, DemoError},
     feed::{Feed, Logs, Settings},
     gateway::{Gateway, Parts, connect},
@@ -22,7 +22,7 @@ use crate::{
     presence::Presence,
     random,
     revocation::Revocations,
-    storage::{EmbeddedStorage, Options, Sync},
+    storage::{EmbeddedStorage, Options},
     store::CheckpointStore,
     tasks::Tasks,
     telemetry::metrics::{Metrics, UPKEEP_EVERY},
@@ -174,12 +174,8 @@ fn acceptor(config: &Config) -> Result<Option<TlsAcceptor>, ListenError> {
 }
 
 fn storage_options(config: &Config) -> Options {
-    let sync = match config.storage.sync {
-        config::Sync::Always => Sync::Always,
-        config::Sync::Within(span) => Sync::Interval(span),
-    };
     Options {
-        sync,
+        sync: config.storage.sync,
         ..Options::default()
     }
 }

@@ -11,7 +11,7 @@ mod tests;
 
 use std::{path::Path, sync::Arc, thread::JoinHandle};
 
-pub(crate) use options::{Clock, Options, Sync};
+pub(crate) use options::{Clock, Options};
 pub(crate) use shared::{Event, Shared, State};
 
 use crate::{

@@ -7,12 +7,13 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use tidewire_protocol::{ChannelName, Epoch, Publication};
 use tokio::sync::watch;
 
-use super::{Options, Sync};
+use super::Options;
 use crate::{
     broker::{
         Announce, Head,
         embedded::{Channels, Step},
     },
+    config::Sync,
     journal::{Failed, Journal},
     store::embedded::Sessions,
 };

@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
-use super::{Shared, Sync};
+use super::Shared;
+use crate::config::Sync;
 
 /// Runs until the storage stops; the last sync is its last act.
 pub(super) fn run(shared: &Shared) {
     let pause = match shared.sync {
         Sync::Always => Duration::ZERO,
-        Sync::Interval(interval) => interval,
+        Sync::Within(interval) => interval,
     };
     loop {
         let mut state = shared.lock();

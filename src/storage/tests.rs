@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc};
 use parking_lot::Mutex;
 
 use super::*;
+use crate::config::Sync;
 use crate::{
     broker::{
         Broker,
@@ -112,12 +113,12 @@ impl Shelf for Folder {
 
 mod at_interval {
     use super::*;
-    store_contract!(Folder::new(Sync::Interval(
-        std::time::Duration::from_millis(5)
-    )));
-    broker_contract!(Folder::new(Sync::Interval(
-        std::time::Duration::from_millis(5)
-    )));
+    store_contract!(Folder::new(Sync::Within(std::time::Duration::from_millis(
+        5
+    ))));
+    broker_contract!(Folder::new(Sync::Within(std::time::Duration::from_millis(
+        5
+    ))));
 }
 
 mod always {

@@ -90,7 +90,7 @@ async fn small_log(folder: &Folder) -> Vec<(u64, Seen)> {
 #[tokio::test]
 async fn a_log_torn_at_any_byte_holds_exactly_what_was_whole_before_it() {
     // No sync runs within the test, so that no mark says how much was on disk.
-    let folder = Folder::new(Sync::Interval(std::time::Duration::from_secs(60)));
+    let folder = Folder::new(Sync::Within(std::time::Duration::from_secs(60)));
     let steps = small_log(&folder).await;
     let segment = last_segment(folder.path());
     let whole = fs::read(&segment).unwrap();
@@ -175,7 +175,7 @@ async fn a_folder_that_cannot_be_read_is_refused_by_name() {
 async fn an_unsynced_end_that_spans_two_segments_is_cut_off() {
     let folder = Folder::with(Options {
         segment_bytes: 64 * 1024,
-        sync: Sync::Interval(std::time::Duration::from_secs(60)),
+        sync: Sync::Within(std::time::Duration::from_secs(60)),
         ..Options::default()
     });
     let (broker, _) = folder.reopen();
@@ -198,7 +198,7 @@ async fn an_unsynced_end_that_spans_two_segments_is_cut_off() {
 
 #[tokio::test]
 async fn a_failed_write_ends_the_service_and_loses_nothing_acknowledged() {
-    let folder = Folder::new(Sync::Interval(std::time::Duration::from_millis(1)));
+    let folder = Folder::new(Sync::Within(std::time::Duration::from_millis(1)));
     let (broker, store) = folder.reopen();
     let a = channel("a");
     let first = put(&*broker, publish(&a, "1")).await;

@@ -79,7 +79,7 @@ pub async fn run(connection: Arc<Connection>, mut reader: SocketReader, early: V
     let limits = &connection.gateway.config.limits;
     let mut inbox = Inbox::new(connection.encoding, limits.frame.bytes());
     let mut deadlines = Deadlines::new(clock::now_ms());
-    let mut budgets = Budgets::new(limits, clock::now_ms());
+    let mut budgets = None;
     let mut early = Some(early).filter(|bytes| !bytes.is_empty());
     loop {
         let batch = match early.take() {
@@ -112,7 +112,7 @@ async fn serve(
     connection: &Arc<Connection>,
     batch: Batch,
     deadlines: &mut Deadlines,
-    budgets: &mut Budgets,
+    budgets: &mut Option<Box<Budgets>>,
 ) -> bool {
     if !batch.pongs.is_empty() {
         connection.send_raw(&batch.pongs);
@@ -137,7 +137,14 @@ async fn serve(
     }
     let flow = tokio::select! {
         biased;
-        flow = commands::execute(connection, commands, budgets) => flow,
+        flow = async {
+            if commands.is_empty() {
+                return commands::Flow::Continue { token_ms: None };
+            }
+            // Made at the first command: a connection that only listens has no room for it.
+            let budgets = budgets.get_or_insert_with(|| Budgets::of(connection));
+            commands::execute(connection, commands, budgets).await
+        } => flow,
         () = connection.ended() => return false,
     };
     match flow {
@@ -350,9 +357,10 @@ impl TokenLife {
 }
 
 impl Budgets {
-    fn new(limits: &crate::config::Limits, now_ms: u64) -> Self {
+    fn of(connection: &Connection) -> Box<Self> {
+        let (limits, now_ms) = (&connection.gateway.config.limits, clock::now_ms());
         let bucket = |rate: Rate, burst: f64| Bucket::new(rate.per_millisecond(), burst, now_ms);
-        Self {
+        Box::new(Self {
             commands: bucket(
                 limits.commands,
                 f64::from(limits.commands.count) + PAGE_LOAD,
@@ -360,7 +368,7 @@ impl Budgets {
             subscribes: bucket(limits.subscribes, PAGE_LOAD),
             reads: bucket(limits.reads, 2.0 * f64::from(limits.reads.count)),
             publications: Vec::new(),
-        }
+        })
     }
 
     /// Takes one publication from what a client may send to a namespace.

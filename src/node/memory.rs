@@ -2,12 +2,10 @@
 
 use std::{fs, sync::Arc, time::Duration};
 
-use crate::gateway::Gateway;
+use crate::{gateway::Gateway, telemetry::process::resident_bytes};
 
 /// How often the process is measured.
 const EVERY: Duration = Duration::from_secs(1);
-/// Bytes of a page of memory as `/proc` counts them on every Linux we run on.
-const PAGE_BYTES: u64 = 4096;
 
 /// Measures, and tells the gateway.
 pub async fn watch(gateway: Arc<Gateway>) {
@@ -44,10 +42,4 @@ fn limit_bytes() -> Option<u64> {
             .ok()?;
         Some(kib * 1024)
     })
-}
-
-fn resident_bytes() -> Option<u64> {
-    let text = fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
-    Some(pages * PAGE_BYTES)
 }

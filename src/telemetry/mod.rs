@@ -5,7 +5,7 @@
 
 pub mod labels;
 pub mod metrics;
-mod process;
+pub mod process;
 
 use std::io::IsTerminal;
 

@@ -15,7 +15,7 @@ pub(super) fn render(text: &mut String) {
             "process_resident_memory_bytes",
             "gauge",
             "Resident memory",
-            resident_bytes(),
+            resident_bytes().map(|bytes| bytes as f64),
         ),
         (
             "process_cpu_seconds_total",
@@ -49,13 +49,13 @@ pub(super) fn render(text: &mut String) {
 }
 
 /// Memory of the process that is in RAM, in bytes.
-fn resident_bytes() -> Option<f64> {
+pub fn resident_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status
         .lines()
         .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024.0)
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
 }
 
 struct Stat {

@@ -76,6 +76,8 @@ impl Announce for Heard {
     fn flush(&self) {
         self.push(Told::Flush);
     }
+    fn doubt(&self, _: &dyn Fn(&ChannelName) -> bool) {}
+    fn reach(&self, _: Option<u64>) {}
 }
 
 /// Keeps 100 publications and 10 keys for an hour.

@@ -7,6 +7,7 @@
 #[cfg(test)]
 pub(crate) mod contract;
 pub mod embedded;
+pub mod lineage;
 
 use std::{fmt::Debug, future::Future, pin::Pin, sync::Arc};
 
@@ -15,6 +16,8 @@ use tidewire_protocol::{
     command::{Guard, Range},
     frame::{Publication, StateItem},
 };
+
+use self::lineage::Lineage;
 
 /// A boxed future, so that the seam can be a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -118,6 +121,22 @@ pub struct Head {
     pub first: u64,
     /// Highest offset of a tombstone that was dropped: a state catch-up from below is a reset.
     pub state_floor: u64,
+    /// The surviving log; its last epoch is that of `position`.
+    pub lineage: Lineage,
+}
+
+impl Head {
+    /// The head of a log of one generation.
+    #[must_use]
+    pub fn of_one(position: Position, first: u64, state_floor: u64) -> Self {
+        let lineage = Lineage::of_one(position.epoch.clone());
+        Self {
+            position,
+            first,
+            state_floor,
+            lineage,
+        }
+    }
 }
 
 /// A page of history, in rising offset order.
@@ -165,11 +184,13 @@ pub struct PageLimit {
 
 /// Where the broker announces what its logs hold, for the channels the node follows.
 ///
-/// `append` is called in offset order per channel, for consecutive offsets since `follow`
-/// answered, and possibly under the broker's lock: it must be short and must not call the broker.
-/// `flush` follows a batch of appends, outside any lock.
+/// Announcements are hints, the log is the truth: one may be missing, come twice, or come from a
+/// primary that was left. They carry their position, and what does not continue the log makes the
+/// receiver compare heads. `append` is called in the order the broker read them, possibly under
+/// the broker's lock: it must be short and must not call the broker. `flush` follows a batch of
+/// appends, outside any lock.
 pub trait Announce: Debug + Send + Sync {
-    /// The log of `channel` holds `publication` at its acknowledgement class.
+    /// The log of `channel` holds `publication`, minted under `epoch`.
     fn append(&self, channel: &ChannelName, epoch: &Epoch, publication: &Arc<Publication>);
     /// The log began another life with this head.
     fn reset(&self, channel: &ChannelName, head: &Head);
@@ -177,6 +198,11 @@ pub trait Announce: Debug + Send + Sync {
     fn blank(&self, channel: &ChannelName, offset: u64);
     /// The batch is complete: deliver.
     fn flush(&self);
+    /// Announcements of some channels may have been lost, or their primary changed: heads are to
+    /// be compared. Called with a test that says which.
+    fn doubt(&self, is_doubted: &dyn Fn(&ChannelName) -> bool);
+    /// Since when the broker is out of reach, Unix ms; none: it answers again.
+    fn reach(&self, lost_since_ms: Option<u64>);
 }
 
 /// The seam. Every call ends within the broker's own time limit; a dropped future changes
@@ -189,6 +215,12 @@ pub trait Broker: Debug + Send + Sync {
     /// read and what will be announced. Following twice is harmless. Creates nothing in storage
     /// but may mint the epoch of an unknown channel.
     fn follow<'a>(
+        &'a self,
+        channels: &'a [ChannelName],
+    ) -> BoxFuture<'a, Result<Vec<Head>, BrokerError>>;
+
+    /// The heads of channels, in one step: nothing is followed by it.
+    fn heads<'a>(
         &'a self,
         channels: &'a [ChannelName],
     ) -> BoxFuture<'a, Result<Vec<Head>, BrokerError>>;

@@ -226,4 +226,8 @@ impl Announce for Logs {
             Metrics::record_since(&self.metrics.delivery_seconds, oldest);
         }
     }
+
+    fn doubt(&self, _is_doubted: &dyn Fn(&ChannelName) -> bool) {}
+
+    fn reach(&self, _lost_since_ms: Option<u64>) {}
 }

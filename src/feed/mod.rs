@@ -135,7 +135,7 @@ impl Feed {
     /// # Errors
     /// `Unavailable`.
     pub async fn heads(&self, channels: &[ChannelName]) -> Result<Vec<Head>, BrokerError> {
-        self.broker.follow(channels).await
+        self.broker.heads(channels).await
     }
 
     /// The page of history a reader at `cursor` goes on with, shared by all who need it.

@@ -164,11 +164,11 @@ async fn claim(
             Err(StoreError::Fenced { .. }) => ClaimOutcome::Fenced,
             Err(StoreError::Unavailable) => ClaimOutcome::Unavailable,
         });
-        if let Some(body) = claimed? {
+        if let Some(taken) = claimed? {
             if let Some(previous) = previous {
                 previous.close(CloseCode::Replaced, None, Some(fence.attempt));
             }
-            let stored = decode_checkpoint(&body).unwrap_or_default();
+            let stored = decode_checkpoint(&taken.body).unwrap_or_default();
             return Ok(Claimed {
                 id,
                 fence,

@@ -286,11 +286,7 @@ fn start(sub: &Sub, joined: &Joined, head: Option<&Head>) -> Start {
         fallback: sub.fallback,
         mode: sub.mode,
     };
-    let at_head = || Head {
-        position: joined.position.clone(),
-        first: joined.position.offset + 1,
-        state_floor: 0,
-    };
+    let at_head = || Head::of_one(joined.position.clone(), joined.position.offset + 1, 0);
     let head = head.cloned().unwrap_or_else(at_head);
     plan(&request, joined.life, &joined.position, &head)
 }

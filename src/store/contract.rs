@@ -34,6 +34,17 @@ fn write(session: &SessionId, fence: Fence, body: &str, ttl_ms: u64) -> Write {
     }
 }
 
+/// Claims, and answers the body.
+async fn take(
+    store: &dyn CheckpointStore,
+    session: &SessionId,
+    fence: Fence,
+    ttl_ms: u64,
+) -> Result<Option<Bytes>, StoreError> {
+    let claimed = store.claim(session, fence, ttl_ms).await?;
+    Ok(claimed.map(|claimed| claimed.body))
+}
+
 async fn put(store: &dyn CheckpointStore, item: Write) -> Result<(), StoreError> {
     let mut answers = store.write(vec![item]).await;
     assert_eq!(answers.len(), 1);
@@ -83,13 +94,13 @@ pub(crate) async fn what_was_written_is_there_after_reopening(shelf: &impl Shelf
 pub(crate) async fn a_claim_takes_over_and_answers_the_body(shelf: &impl Shelf) {
     let store = shelf.open().await;
     let a = id("a");
-    assert_eq!(store.claim(&a, fence(9, 9), HOUR).await, Ok(None));
+    assert_eq!(take(&*store, &a, fence(9, 9), HOUR).await, Ok(None));
     assert_eq!(body(&*store, &a).await, None, "nothing was stored");
     put(&*store, write(&a, fence(1, 1), "body", HOUR))
         .await
         .unwrap();
     assert_eq!(
-        store.claim(&a, fence(2, 5), HOUR).await,
+        take(&*store, &a, fence(2, 5), HOUR).await,
         Ok(Some("body".into()))
     );
     drop(store);
@@ -111,7 +122,7 @@ pub(crate) async fn a_fence_admits_higher_attempts_and_its_own_nonce_only(shelf:
         .unwrap();
     let fenced = StoreError::Fenced { attempt: 5 };
     for wrong in [fence(4, 1), fence(5, 2), fence(0, 0), fence(5, 0)] {
-        assert_eq!(store.claim(&a, wrong, HOUR).await, Err(fenced.clone()));
+        assert_eq!(take(&*store, &a, wrong, HOUR).await, Err(fenced.clone()));
         assert_eq!(
             put(&*store, write(&a, wrong, "no", HOUR)).await,
             Err(fenced.clone())
@@ -119,11 +130,11 @@ pub(crate) async fn a_fence_admits_higher_attempts_and_its_own_nonce_only(shelf:
         assert_eq!(store.remove(&a, wrong).await, Err(fenced.clone()));
     }
     assert_eq!(
-        store.claim(&a, fence(5, 1), HOUR).await,
+        take(&*store, &a, fence(5, 1), HOUR).await,
         Ok(Some("body".into()))
     );
     assert_eq!(
-        store.claim(&a, fence(6, 0), HOUR).await,
+        take(&*store, &a, fence(6, 0), HOUR).await,
         Ok(Some("body".into()))
     );
     let lower = put(&*store, write(&a, fence(5, 1), "no", HOUR)).await;
@@ -158,9 +169,9 @@ pub(crate) async fn a_session_expires_unless_extended(shelf: &impl Shelf) {
         .extend(&[b.clone(), id("unknown")], HOUR)
         .await
         .unwrap();
-    store.claim(&c, fence(4, 1), HOUR).await.unwrap();
+    take(&*store, &c, fence(4, 1), HOUR).await.unwrap();
     until("a expired", || async { body(&*store, &a).await.is_none() }).await;
-    assert_eq!(store.claim(&a, fence(9, 1), HOUR).await, Ok(None));
+    assert_eq!(take(&*store, &a, fence(9, 1), HOUR).await, Ok(None));
     store.extend(std::slice::from_ref(&a), HOUR).await.unwrap();
     drop(store);
     let store = shelf.open().await;

@@ -4,8 +4,9 @@
 use std::{collections::BTreeMap, fs::File, io, ops::Bound, os::unix::fs::FileExt, sync::Arc};
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
-use super::{Checkpoint, CheckpointStore, Fence, SessionId, StoreError, Write};
+use super::{Checkpoint, CheckpointStore, Claimed, Fence, SessionId, StoreError, Write};
 use crate::{
     broker::BoxFuture,
     journal::{BODY_BYTES_MAX, Failed, Journal, Place, Record, check},
@@ -301,7 +302,7 @@ impl CheckpointStore for EmbeddedStore {
         session: &'a SessionId,
         fence: Fence,
         ttl_ms: u64,
-    ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
+    ) -> BoxFuture<'a, Result<Option<Claimed>, StoreError>> {
         Box::pin(async move {
             let done = self.shared.change(|state, now, _| {
                 let expires = now.saturating_add(ttl_ms);
@@ -310,7 +311,11 @@ impl CheckpointStore for EmbeddedStore {
                     .claim(session, fence, expires, &mut state.journal, now)
             });
             let body = self.shared.acknowledged(done).await??;
-            body.map(|body| body.read()).transpose()
+            let claimed = |body: Body| {
+                let body = body.read()?;
+                Ok(Claimed { body, node: None })
+            };
+            body.map(claimed).transpose()
         })
     }
 
@@ -378,5 +383,10 @@ impl CheckpointStore for EmbeddedStore {
             };
             found.map(read).transpose()
         })
+    }
+
+    fn losses(&self) -> watch::Receiver<u64> {
+        // What was written stays written: the count never moves.
+        watch::channel(0).1
     }
 }

@@ -10,6 +10,8 @@ pub mod embedded;
 use std::fmt::Debug;
 
 use bytes::Bytes;
+use tidewire_protocol::Name;
+use tokio::sync::watch;
 
 use crate::broker::BoxFuture;
 
@@ -52,6 +54,15 @@ pub struct Write {
     pub ttl_ms: u64,
 }
 
+/// A session that was taken over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// Its state, as it was.
+    pub body: Bytes,
+    /// The node that held it and is to be told; none: nobody else can have it.
+    pub node: Option<Name>,
+}
+
 /// Why the store refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
@@ -69,7 +80,7 @@ pub enum StoreError {
 /// The seam.
 pub trait CheckpointStore: Debug + Send + Sync {
     /// Takes a session over: stores the fence, keeps the body, restarts its lifetime, and answers
-    /// the body as it was. None: the session is unknown or expired, and nothing was stored.
+    /// what was there. None: the session is unknown or expired, and nothing was stored.
     ///
     /// # Errors
     /// `Fenced` for a lower attempt or an equal one with another nonce.
@@ -78,7 +89,7 @@ pub trait CheckpointStore: Debug + Send + Sync {
         session: &'a SessionId,
         fence: Fence,
         ttl_ms: u64,
-    ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>>;
+    ) -> BoxFuture<'a, Result<Option<Claimed>, StoreError>>;
 
     /// Writes checkpoints, each on its own; creates records that do not exist. One answer per write.
     fn write(&self, batch: Vec<Write>) -> BoxFuture<'_, Vec<Result<(), StoreError>>>;
@@ -102,4 +113,8 @@ pub trait CheckpointStore: Debug + Send + Sync {
         &'a self,
         session: &'a SessionId,
     ) -> BoxFuture<'a, Result<Option<Checkpoint>, StoreError>>;
+
+    /// Counts the moments at which the store may have forgotten claims (a failover to a copy that
+    /// lagged): after each, every node writes its sessions again, since a write is a claim.
+    fn losses(&self) -> watch::Receiver<u64>;
 }

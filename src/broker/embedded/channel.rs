@@ -95,15 +95,12 @@ impl Channel {
     }
 
     pub(super) fn head(&self) -> Head {
-        Head {
-            position: self.position(self.head),
-            first: if self.history.entries.is_empty() {
-                self.head + 1
-            } else {
-                self.history.first
-            },
-            state_floor: self.state_floor,
-        }
+        let first = if self.history.entries.is_empty() {
+            self.head + 1
+        } else {
+            self.history.first
+        };
+        Head::of_one(self.position(self.head), first, self.state_floor)
     }
 
     /// Writes the channel's record as it stands, in place of the one before.

@@ -97,26 +97,28 @@ impl Channels {
 
     /// The head of a channel without a life.
     pub(super) fn head_of_unknown(&self, name: &ChannelName) -> Head {
-        Head {
-            position: Position {
-                epoch: self.epoch_of_unknown(name),
-                offset: 0,
-            },
-            first: 1,
-            state_floor: 0,
-        }
+        let epoch = self.epoch_of_unknown(name);
+        Head::of_one(Position { epoch, offset: 0 }, 1, 0)
     }
 
-    /// Begins to follow; the head at this moment, without history that has expired by then.
+    /// The head at this moment, without history that has expired by then.
+    pub(super) fn head(&mut self, name: &ChannelName, journal: &mut Journal, now: u64) -> Head {
+        let Some(channel) = self.get_mut(name) else {
+            return self.head_of_unknown(name);
+        };
+        channel.trim(now, usize::MAX, journal);
+        channel.head()
+    }
+
+    /// Begins to follow; answers as `head`.
     pub(super) fn follow(&mut self, name: &ChannelName, journal: &mut Journal, now: u64) -> Head {
+        let head = self.head(name, journal, now);
         if let Some(channel) = self.get_mut(name) {
             channel.followed = true;
-            channel.trim(now, usize::MAX, journal);
-            return channel.head();
+        } else {
+            self.minted
+                .insert(name.clone(), head.position.epoch.clone());
         }
-        let head = self.head_of_unknown(name);
-        self.minted
-            .insert(name.clone(), head.position.epoch.clone());
         head
     }
 

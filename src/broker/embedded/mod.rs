@@ -107,6 +107,19 @@ impl Broker for EmbeddedBroker {
         })
     }
 
+    fn heads<'a>(
+        &'a self,
+        channels: &'a [ChannelName],
+    ) -> BoxFuture<'a, Result<Vec<Head>, BrokerError>> {
+        Box::pin(async move {
+            let read = self.shared.look(|state, now| {
+                let head = |name| state.channels.head(name, &mut state.journal, now);
+                channels.iter().map(head).collect()
+            });
+            Ok(self.shared.acknowledged(read).await?)
+        })
+    }
+
     fn unfollow(&self, channel: &ChannelName) {
         self.shared.unfollow(channel);
     }

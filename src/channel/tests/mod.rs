@@ -36,14 +36,11 @@ fn epoch(life: u32) -> Epoch {
 }
 
 fn head(life: u32, offset: u64) -> Head {
-    Head {
-        position: Position {
-            epoch: epoch(life),
-            offset,
-        },
-        first: offset + 1,
-        state_floor: 0,
-    }
+    let position = Position {
+        epoch: epoch(life),
+        offset,
+    };
+    Head::of_one(position, offset + 1, 0)
 }
 
 fn publication(offset: u64, key: Option<u8>, size: usize) -> Arc<Publication> {

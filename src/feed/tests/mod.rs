@@ -65,6 +65,13 @@ impl Broker for Gated {
         self.broker.publish(batch)
     }
 
+    fn heads<'a>(
+        &'a self,
+        channels: &'a [ChannelName],
+    ) -> BoxFuture<'a, Result<Vec<Head>, BrokerError>> {
+        self.broker.heads(channels)
+    }
+
     fn follow<'a>(
         &'a self,
         channels: &'a [ChannelName],

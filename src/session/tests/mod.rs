@@ -38,11 +38,7 @@ fn position(text: &str, offset: u64) -> Position {
 }
 
 fn head(text: &str, offset: u64) -> Head {
-    Head {
-        position: position(text, offset),
-        first: 1,
-        state_floor: 0,
-    }
+    Head::of_one(position(text, offset), 1, 0)
 }
 
 /// A live channel whose log stands at `a/offset`.

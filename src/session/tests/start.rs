@@ -11,11 +11,7 @@ fn plan_for(position: Option<Position>, fallback: Fallback, mode: Mode) -> Start
         fallback,
         mode,
     };
-    let log = Head {
-        position: super::position("a", 101),
-        first: 41,
-        state_floor: 60,
-    };
+    let log = Head::of_one(super::position("a", 101), 41, 60);
     plan(&request, 3, &super::position("a", 100), &log)
 }
 

@@ -95,8 +95,8 @@ pub(super) async fn show(
     if let Some(live) = live {
         return Ok(Json(live));
     }
-    let checkpoint = api.gateway.store.read(&id).await.map_err(unavailable)?;
-    let checkpoint = checkpoint.ok_or_else(unknown)?;
+    let held = api.gateway.store.read(&id).await.map_err(unavailable)?;
+    let checkpoint = held.ok_or_else(unknown)?.checkpoint;
     Ok(Json(stored(&api, &id, checkpoint).await?))
 }
 
@@ -111,8 +111,8 @@ pub(super) async fn end(
     query.finish("none")?;
     if !api.gateway.disconnect(&id).await {
         let store = &api.gateway.store;
-        let checkpoint = store.read(&id).await.map_err(unavailable)?;
-        let fence = checkpoint.ok_or_else(unknown)?.fence;
+        let held = store.read(&id).await.map_err(unavailable)?;
+        let fence = held.ok_or_else(unknown)?.checkpoint.fence;
         match store.remove(&id, fence).await {
             Ok(()) => {}
             // Claimed meanwhile: its new connection is the one to end.

@@ -91,7 +91,7 @@ async fn round(gateway: &Gateway) {
     let connections = gateway.checkpoints.take();
     let (mut writes, mut writers) = (Vec::new(), Vec::new());
     for connection in connections {
-        if let Some(write) = write_of(gateway, &connection) {
+        if let Some(write) = write_of(gateway, &connection, true) {
             writes.push(write);
             writers.push(connection);
         }
@@ -114,8 +114,8 @@ async fn round(gateway: &Gateway) {
     }
 }
 
-/// The checkpoint of a connection's session as it is.
-pub fn write_of(gateway: &Gateway, connection: &Connection) -> Option<Write> {
+/// The checkpoint of a connection's session as it is. `connected`: it goes on here.
+pub fn write_of(gateway: &Gateway, connection: &Connection, connected: bool) -> Option<Write> {
     connection.with_session(|session| Write {
         session: session.id.clone(),
         checkpoint: Checkpoint {
@@ -123,5 +123,6 @@ pub fn write_of(gateway: &Gateway, connection: &Connection) -> Option<Write> {
             body: session.checkpoint(),
         },
         ttl_ms: 2 * gateway.session_ttl_ms(),
+        connected,
     })
 }

@@ -183,7 +183,7 @@ impl Gateway {
     async fn write_down_for(&self, session: &SessionId, fence: Fence) -> Option<Arc<Connection>> {
         let owner = self.connection_of(session)?;
         let older = owner.with_session(|held| held.fence.attempt < fence.attempt)?;
-        if older && let Some(write) = checkpoints::write_of(self, &owner) {
+        if older && let Some(write) = checkpoints::write_of(self, &owner, true) {
             for refused in self
                 .store
                 .write(vec![write])
@@ -207,6 +207,7 @@ impl Gateway {
             session: session.clone(),
             checkpoint,
             ttl_ms: 2 * self.session_ttl_ms(),
+            connected: true,
         };
         self.store
             .write(vec![write])
@@ -218,7 +219,7 @@ impl Gateway {
     /// The connection ended: its session goes into the store and its members wait out their
     /// grace. A session that was taken over is left to its new owner.
     async fn end(&self, connection: &Arc<Connection>) {
-        let write = checkpoints::write_of(self, connection);
+        let write = checkpoints::write_of(self, connection, false);
         let Some(mut session) = connection.take_session() else {
             return;
         };

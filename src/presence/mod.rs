@@ -168,7 +168,7 @@ impl Presence {
             tokio::time::sleep(GRACE).await;
             let claimed = presence.store.read(&session).await;
             let goes_on =
-                matches!(claimed, Ok(Some(checkpoint)) if checkpoint.fence.attempt > fence.attempt);
+                matches!(claimed, Ok(Some(held)) if held.checkpoint.fence.attempt > fence.attempt);
             for Ended { channel, member } in ended {
                 if !presence.is_owner(fence.nonce, &channel, &member) {
                     continue;

@@ -102,6 +102,7 @@ impl Lab {
                 body: Bytes::new(),
             },
             ttl_ms: 600_000,
+            connected: true,
         };
         self.store.write(vec![write]).await.pop().unwrap().unwrap();
     }

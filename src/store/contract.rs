@@ -31,6 +31,7 @@ fn write(session: &SessionId, fence: Fence, body: &str, ttl_ms: u64) -> Write {
         session: session.clone(),
         checkpoint: Checkpoint { fence, body },
         ttl_ms,
+        connected: true,
     }
 }
 
@@ -52,7 +53,7 @@ async fn put(store: &dyn CheckpointStore, item: Write) -> Result<(), StoreError>
 }
 
 async fn body(store: &dyn CheckpointStore, session: &SessionId) -> Option<(Fence, Bytes)> {
-    let checkpoint = store.read(session).await.unwrap()?;
+    let checkpoint = store.read(session).await.unwrap()?.checkpoint;
     Some((checkpoint.fence, checkpoint.body))
 }
 

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fs::File, io, ops::Bound, os::unix::fs::FileExt
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::{Checkpoint, CheckpointStore, Claimed, Fence, SessionId, StoreError, Write};
+use super::{Checkpoint, CheckpointStore, Claimed, Fence, Held, SessionId, StoreError, Write};
 use crate::{
     broker::BoxFuture,
     journal::{BODY_BYTES_MAX, Failed, Journal, Place, Record, check},
@@ -370,7 +370,7 @@ impl CheckpointStore for EmbeddedStore {
     fn read<'a>(
         &'a self,
         session: &'a SessionId,
-    ) -> BoxFuture<'a, Result<Option<Checkpoint>, StoreError>> {
+    ) -> BoxFuture<'a, Result<Option<Held>, StoreError>> {
         Box::pin(async move {
             let found = self.shared.look(|state, now| {
                 let entry = state.sessions.live(session, now)?;
@@ -379,7 +379,10 @@ impl CheckpointStore for EmbeddedStore {
             let found = self.shared.acknowledged(found).await?;
             let read = |(fence, body): (Fence, Body)| {
                 let body = body.read()?;
-                Ok(Checkpoint { fence, body })
+                Ok(Held {
+                    checkpoint: Checkpoint { fence, body },
+                    node: None,
+                })
             };
             found.map(read).transpose()
         })

@@ -52,6 +52,9 @@ pub struct Write {
     pub checkpoint: Checkpoint,
     /// How long the record lives from this write on, ms.
     pub ttl_ms: u64,
+    /// Whether the session has a connection on this node: only then is the node named to whoever
+    /// claims or reads it next.
+    pub connected: bool,
 }
 
 /// A session that was taken over.
@@ -60,6 +63,15 @@ pub struct Claimed {
     /// Its state, as it was.
     pub body: Bytes,
     /// The node that held it and is to be told; none: nobody else can have it.
+    pub node: Option<Name>,
+}
+
+/// A session as the store has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Its owner and body.
+    pub checkpoint: Checkpoint,
+    /// Another node that has its connection, as far as that node said; none: this one, or nobody.
     pub node: Option<Name>,
 }
 
@@ -108,11 +120,11 @@ pub trait CheckpointStore: Debug + Send + Sync {
         fence: Fence,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
 
-    /// Reads a checkpoint without claiming it.
+    /// Reads a session without claiming it.
     fn read<'a>(
         &'a self,
         session: &'a SessionId,
-    ) -> BoxFuture<'a, Result<Option<Checkpoint>, StoreError>>;
+    ) -> BoxFuture<'a, Result<Option<Held>, StoreError>>;
 
     /// Counts the moments at which the store may have forgotten claims (a failover to a copy that
     /// lagged): after each, every node writes its sessions again, since a write is a claim.

@@ -55,6 +55,7 @@ fn checkpoint(body: &str) -> Vec<Write> {
             body: body.to_owned().into(),
         },
         ttl_ms: 3_600_000,
+        connected: true,
     }]
 }
 

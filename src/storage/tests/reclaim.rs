@@ -31,6 +31,7 @@ fn checkpoint(id: usize, body: &str) -> Write {
             body: body.to_owned().into(),
         },
         ttl_ms: 3_600_000,
+        connected: true,
     }
 }
 
@@ -94,7 +95,7 @@ async fn what_is_kept_survives_and_the_rest_gives_its_disk_back() {
         assert_eq!(offsets(&page), (581..=600).collect::<Vec<_>>());
         let unknown = history(&*broker, &channel("never"), Range::After(0)).await;
         assert_eq!(unknown.head, never.head);
-        let read = store.read(&session).await.unwrap().unwrap();
+        let read = store.read(&session).await.unwrap().unwrap().checkpoint;
         assert_eq!((read.fence, read.body), (fence, "old session".into()));
         assert!(
             store

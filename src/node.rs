@@ -1,6 +1,7 @@
 //! The composition root: builds the parts of a node, owns every task, and takes it down again.
 
 mod memory;
+mod seams;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -8,10 +9,10 @@ use axum::{Router, routing::get};
 use tidewire_protocol::Name;
 use tokio_rustls::TlsAcceptor;
 
+pub(crate) use self::seams::Seams;
 use crate::{
     api::{self, Api},
     auth::{Authenticator, KeyError, Origins, SessionKeys},
-    broker::Broker,
     clock,
     config::{Config, secret::SecretError},
     demo::{self, DemoError},
@@ -22,7 +23,7 @@ use crate::{
     presence::Presence,
     random,
     revocation::Revocations,
-    storage::{EmbeddedStorage, Options},
+    storage::EmbeddedStorage,
     store::CheckpointStore,
     tasks::Tasks,
     telemetry::metrics::{Metrics, UPKEEP_EVERY},
@@ -36,8 +37,6 @@ const PAGES_BYTES: u64 = 64 << 20;
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// How long a node that stops waits for its tasks.
 const STOP_MAX: Duration = Duration::from_secs(10);
-/// The folder of the log inside the data folder.
-const LOG_FOLDER: &str = "log";
 
 /// Why a node cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +72,7 @@ pub struct Node {
     gateway: Arc<Gateway>,
     tasks: Tasks,
     /// Closed last: every part writes to it until it ends.
-    storage: EmbeddedStorage,
+    storage: Option<EmbeddedStorage>,
 }
 
 impl Node {
@@ -82,15 +81,22 @@ impl Node {
     /// # Errors
     /// Says what is missing or taken; nothing keeps running.
     pub fn start(config: Config) -> Result<Self, NodeError> {
+        Self::start_over(config, Seams::open)
+    }
+
+    /// The same over seams that the caller opens, which may be shared with other nodes.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub(crate) fn start_over(
+        config: Config,
+        open: impl FnOnce(&Config, &Name, &Arc<Logs>) -> Result<Seams, NodeError>,
+    ) -> Result<Self, NodeError> {
         let config = Arc::new(config);
         let tls = acceptor(&config)?;
         let listener = http::bind(config.node.listen)?;
         let internal = config.node.internal_listen.map(http::bind).transpose()?;
         let address = listener.local_addr().unwrap_or(config.node.listen);
-        let folder = config.node.data_dir.join(LOG_FOLDER);
-        let opened = EmbeddedStorage::open(&folder, storage_options(&config))
-            .map_err(|source| NodeError::Storage { folder, source })?;
-        tracing::info!(recovery = ?opened.recovery, "the storage is open");
         let tasks = Tasks::new();
         let metrics = Arc::new(Metrics::new(&config.namespaces)?);
         let logs = Arc::new(Logs::new(
@@ -98,11 +104,11 @@ impl Node {
             tasks.clone(),
             Arc::clone(&metrics),
         ));
-        opened.broker.announce_to(Arc::clone(&logs) as _);
-        let broker: Arc<dyn Broker> = opened.broker;
-        let store: Arc<dyn CheckpointStore> = opened.store;
-        let feed = Feed::new(Arc::clone(&broker), logs, tasks.clone());
-        let gateway = gateway(&config, feed.clone(), store, metrics, &tasks)?;
+        let node = node_name();
+        let seams = open(&config, &node, &logs)?;
+        let broker = Arc::clone(&seams.broker);
+        let feed = Feed::new(seams.broker, logs, tasks.clone());
+        let gateway = gateway(&config, node, feed, seams.store, metrics, &tasks)?;
         gateway.start();
         tasks.spawn_until_stop(Arc::clone(&gateway.presence).run());
         tasks.spawn_until_stop(upkeep(Arc::clone(&gateway)));
@@ -136,7 +142,7 @@ impl Node {
             address,
             gateway,
             tasks,
-            storage: opened.storage,
+            storage: seams.storage,
         })
     }
 
@@ -173,11 +179,10 @@ fn acceptor(config: &Config) -> Result<Option<TlsAcceptor>, ListenError> {
     }
 }
 
-fn storage_options(config: &Config) -> Options {
-    Options {
-        sync: config.storage.sync,
-        ..Options::default()
-    }
+/// Another name at each start: what an earlier incarnation held is never taken for this one's.
+fn node_name() -> Name {
+    Name::new(&format!("n-{:08x}", random::bits() >> 32))
+        .unwrap_or_else(|_valid| unreachable!("hexadecimal digits make a valid name"))
 }
 
 fn feed_settings(config: &Config) -> Settings {
@@ -190,14 +195,13 @@ fn feed_settings(config: &Config) -> Settings {
 
 fn gateway(
     config: &Arc<Config>,
+    node: Name,
     feed: Feed,
     store: Arc<dyn CheckpointStore>,
     metrics: Arc<Metrics>,
     tasks: &Tasks,
 ) -> Result<Arc<Gateway>, NodeError> {
     let namespaces = Arc::new(config.namespaces.clone());
-    let node = Name::new(&format!("n-{:08x}", random::bits() >> 32))
-        .unwrap_or_else(|_valid| unreachable!("hexadecimal digits make a valid name"));
     let presence = Presence::new(
         feed.broker_handle(),
         Arc::clone(&store),

@@ -171,22 +171,18 @@ const fn mode_name(mode: Mode) -> &'static str {
 }
 
 fn live(session: &session::Session) -> Session {
-    let subscriptions = session.subs().map(|(_, sub)| {
-        let (life, head) = sub.channel.position();
-        let same = life == sub.progress.life;
-        Subscription {
-            channel: sub.channel.name().to_string(),
-            mode: mode_name(sub.wishes.mode),
-            phase: Some(match sub.progress.phase {
-                Phase::Snapshot { .. } => "snapshot",
-                Phase::Replay => "replay",
-                Phase::Live => "live",
-            }),
-            epoch: same.then(|| head.epoch.to_string()),
-            cursor: Some(sub.progress.cursor),
-            floor: sub.floor,
-            head: head.into(),
-        }
+    let subscriptions = session.subs().map(|(_, sub)| Subscription {
+        channel: sub.channel.name().to_string(),
+        mode: mode_name(sub.wishes.mode),
+        phase: Some(match sub.progress.phase {
+            Phase::Snapshot { .. } => "snapshot",
+            Phase::Replay => "replay",
+            Phase::Live => "live",
+        }),
+        epoch: (sub.channel.epoch_at(sub.progress.place())).map(|epoch| epoch.to_string()),
+        cursor: Some(sub.progress.cursor),
+        floor: sub.floor,
+        head: sub.channel.head().position.into(),
     });
     Session {
         session: session.id.0.to_string(),

@@ -9,7 +9,7 @@ use tidewire_protocol::{
     frame::{GapReason, Publication},
 };
 
-use super::{Frames, Message, compacted::Compacted};
+use super::{Frames, LocalHead, Message, compacted::Compacted};
 
 #[derive(Debug)]
 pub struct Log {
@@ -17,6 +17,8 @@ pub struct Log {
     /// Counts the epochs seen by this node: a cursor of another life is void.
     pub life: u32,
     pub epoch: Epoch,
+    /// The number of the segment that mints.
+    pub segment: u32,
     pub head: u64,
     pub head_ts: u64,
     /// Names what is stored of the log: another one once an entry of it was rewritten.
@@ -64,13 +66,8 @@ pub enum Read {
         /// Why.
         reason: GapReason,
     },
-    /// The log began another life.
-    NewLife {
-        /// The life it is in.
-        life: u32,
-        /// Its present head.
-        position: Position,
-    },
+    /// The log began another life, which has this head.
+    NewLife(LocalHead),
 }
 
 /// Versions drawn by this process; one is never drawn twice.
@@ -95,6 +92,14 @@ impl Log {
         Position {
             epoch: self.epoch.clone(),
             offset: self.head,
+        }
+    }
+
+    pub fn local_head(&self) -> LocalHead {
+        LocalHead {
+            life: self.life,
+            segment: self.segment,
+            position: self.position(),
         }
     }
 

@@ -9,6 +9,7 @@ mod compacted;
 mod frames;
 mod log;
 mod message;
+mod page;
 mod readers;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ pub use self::{
     frames::Frames,
     log::Read,
     message::{HEADER_BYTES_MAX, Message},
+    page::Page,
     readers::{Reader, ReaderKey},
 };
 use crate::{broker::Head, telemetry::metrics::NamespaceMetrics};
@@ -79,15 +81,35 @@ pub struct ChannelOptions {
     pub tail_bytes: usize,
 }
 
+/// A reader's cursor, as this node names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The life of the log it belongs to.
+    pub life: u32,
+    /// The segment it is in.
+    pub segment: u32,
+    /// The last offset given to the reader.
+    pub cursor: u64,
+}
+
+/// The head of a log, as this node knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalHead {
+    /// The life the log is in.
+    pub life: u32,
+    /// The segment that mints.
+    pub segment: u32,
+    /// Its epoch and the last offset minted.
+    pub position: Position,
+}
+
 /// Where a reader that joins stands.
 #[derive(Debug, Clone)]
 pub struct Joined {
     /// Its place in the list of readers.
     pub key: ReaderKey,
-    /// The life its cursor will belong to.
-    pub life: u32,
     /// The head at the moment it joined.
-    pub position: Position,
+    pub head: LocalHead,
 }
 
 impl Channel {
@@ -104,6 +126,7 @@ impl Channel {
                 phase: Phase::Cutting(None),
                 life: 0,
                 epoch: Epoch::unknown(),
+                segment: 0,
                 head: 0,
                 head_ts: 0,
                 version: next_version(),
@@ -123,10 +146,15 @@ impl Channel {
         self.counts.as_deref()
     }
 
-    /// The head and the life it belongs to.
-    pub fn position(&self) -> (u32, Position) {
+    /// The head.
+    pub fn head(&self) -> LocalHead {
+        self.log.lock().local_head()
+    }
+
+    /// The epoch a cursor belongs to. None: the log it was in is gone.
+    pub fn epoch_at(&self, place: Place) -> Option<Epoch> {
         let log = self.log.lock();
-        (log.life, log.position())
+        (log.life == place.life).then(|| log.epoch.clone())
     }
 
     /// The version of the stored log and its head: what was read of history after this call may be
@@ -238,7 +266,7 @@ impl Channel {
             list.latest[lane(view.encoding)] += 1;
         }
         let mut log = self.log.lock();
-        let (head, life) = (log.head, log.life);
+        let head = log.head;
         let at = lane(view.encoding);
         log.tails[at].get_or_insert_with(|| Frames::new(view.encoding, head + 1));
         if view.mode == Mode::Latest {
@@ -246,8 +274,7 @@ impl Channel {
         }
         Some(Joined {
             key,
-            life,
-            position: log.position(),
+            head: log.local_head(),
         })
     }
 
@@ -320,20 +347,11 @@ impl Channel {
 
     /// Adds frames after `cursor` to the message, at most `bytes_max` of them; one frame larger
     /// than that is added alone to a message that is empty.
-    pub fn read(
-        &self,
-        mode: Mode,
-        life: u32,
-        cursor: u64,
-        out: &mut Message,
-        bytes_max: usize,
-    ) -> Read {
+    pub fn read(&self, mode: Mode, place: Place, out: &mut Message, bytes_max: usize) -> Read {
+        let Place { life, cursor, .. } = place;
         let log = self.log.lock();
         if log.life != life {
-            return Read::NewLife {
-                life: log.life,
-                position: log.position(),
-            };
+            return Read::NewLife(log.local_head());
         }
         if cursor >= log.head {
             return Read::AtHead;

@@ -14,14 +14,11 @@ use std::sync::Arc;
 use tidewire_protocol::ChannelName;
 use tokio::sync::RwLock;
 
+pub use self::logs::{Logs, Settings};
 use self::{logs::Slot, pages::Pages};
-pub use self::{
-    logs::{Logs, Settings},
-    pages::Page,
-};
 use crate::{
-    broker::{Broker, BrokerError, Head, PageLimit, StatePage, StateQuery},
-    channel::{Channel, ChannelOptions},
+    broker::{Broker, BrokerError, Head, StatePage, StateQuery},
+    channel::{Channel, ChannelOptions, Page},
     tasks::Tasks,
 };
 
@@ -153,20 +150,9 @@ impl Feed {
     pub async fn state(
         &self,
         channel: &ChannelName,
-        from: u64,
-        catch_up: bool,
-        limit: PageLimit,
+        query: StateQuery,
     ) -> Result<StatePage, BrokerError> {
-        self.broker
-            .state(
-                channel,
-                StateQuery {
-                    from,
-                    catch_up,
-                    limit,
-                },
-            )
-            .await
+        self.broker.state(channel, query).await
     }
 
     /// Drops what nobody reads: channels without readers after their linger, tails over the

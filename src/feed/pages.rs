@@ -1,78 +1,19 @@
 //! Pages of history for readers that fell behind the tail: aligned, so that laggards meet in
 //! them, cached in one budget, and read once however many ask (single flight).
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use quick_cache::{Weighter, sync::Cache};
-use tidewire_protocol::{ChannelName, Encoding, command::Range, frame::Publication};
+use tidewire_protocol::{ChannelName, command::Range};
 
 use super::PAGE_ITEMS;
 use crate::{
-    broker::{Broker, BrokerError, Head, HistoryPage, PageLimit},
-    channel::{Channel, Frames},
+    broker::{Broker, BrokerError, PageLimit},
+    channel::{Channel, Page},
 };
 
 /// Most bytes of payload in one page; whole pages are what a slow reader makes the node read.
 const PAGE_BYTES: usize = 256 * 1024;
-
-/// A stretch of a channel's history as ready frames.
-#[derive(Debug)]
-pub struct Page {
-    /// The head when it was read.
-    pub head: Head,
-    /// The offset the page was asked to begin after.
-    after: u64,
-    items: Vec<Arc<Publication>>,
-    frames: [OnceLock<Frames>; 2],
-}
-
-impl Page {
-    fn new(after: u64, page: HistoryPage) -> Self {
-        let mut items = page.items;
-        let first = items.first().map_or(0, |item| item.offset);
-        let dense = items
-            .iter()
-            .zip(first..)
-            .take_while(|(item, offset)| item.offset == *offset)
-            .count();
-        items.truncate(dense);
-        Self {
-            head: page.head,
-            after,
-            items,
-            frames: [OnceLock::new(), OnceLock::new()],
-        }
-    }
-
-    /// Offset of the first publication in it; none: history holds nothing after its beginning.
-    pub fn first(&self) -> Option<u64> {
-        self.items.first().map(|item| item.offset)
-    }
-
-    fn last(&self) -> u64 {
-        self.items.last().map_or(self.after, |item| item.offset)
-    }
-
-    /// Whether the log ended here when it was read: read again, the page may hold more.
-    fn ends_at_its_head(&self) -> bool {
-        self.items.is_empty() || self.last() == self.head.position.offset
-    }
-
-    /// The frames in one encoding, encoded at the first call.
-    pub fn frames(&self, channel: &ChannelName, encoding: Encoding) -> &Frames {
-        let at = match encoding {
-            Encoding::Json => 0,
-            Encoding::MessagePack => 1,
-        };
-        self.frames[at].get_or_init(|| {
-            let mut frames = Frames::new(encoding, self.first().unwrap_or(self.after + 1));
-            for item in &self.items {
-                frames.push(channel, item);
-            }
-            frames
-        })
-    }
-}
 
 /// A version belongs to one channel, so it stands for the name too. What was read under one that
 /// is over is never asked for again, and goes as the least recently used.
@@ -87,12 +28,7 @@ struct ByBytes;
 
 impl Weighter<Key, Arc<Page>> for ByBytes {
     fn weight(&self, _key: &Key, page: &Arc<Page>) -> u64 {
-        let payload: usize = page
-            .items
-            .iter()
-            .map(|item| 128 + item.payload.as_ref().map_or(0, |data| 3 * data.len()))
-            .sum();
-        256 + payload as u64
+        page.weight()
     }
 }
 

@@ -11,12 +11,18 @@ use std::{
     time::Duration,
 };
 
+use tidewire_protocol::command::Mode;
+
 use super::{
     connection::{Connection, Out, Slots},
-    step::{End, Step},
     websocket,
 };
-use crate::{channel::Message, clock, session::Phase};
+use crate::{
+    channel::Message,
+    clock,
+    session::{End, Phase, Step, Sub},
+    telemetry::{labels::DeliveryMode, metrics::Metrics},
+};
 
 /// Most bytes of one write while the socket takes all; past it coalescing gains nothing more.
 const TURN_BYTES_MAX: usize = 64 * 1024;
@@ -241,7 +247,7 @@ impl Connection {
         let now_ms = if steps.is_empty() { 0 } else { clock::now_ms() };
         for step in steps {
             if let Some(sub) = session.sub_mut(step.slot) {
-                step.count(sub, &self.gateway.metrics);
+                count(step, sub, &self.gateway.metrics);
                 if step.delivered > 0 {
                     sub.channel.touch(now_ms);
                     let wait_ms = sub.wishes.hz.map_or(0, |hz| 1000 / u64::from(hz.max(1)));
@@ -338,6 +344,31 @@ impl Connection {
                 self.load_if_behind(&mut out);
                 return;
             }
+        }
+    }
+}
+
+/// Counts what left with a step of the subscription as it was before.
+fn count(step: &Step, before: &Sub, metrics: &Metrics) {
+    if let Some(reason) = step.gap {
+        metrics.gaps.count(reason);
+    }
+    if before.progress.phase == Phase::Replay && step.progress.phase == Phase::Live {
+        metrics
+            .replayed_publications
+            .record(step.progress.replayed as f64);
+    }
+    let Some(counts) = before.channel.counts().filter(|_| step.delivered > 0) else {
+        return;
+    };
+    match before.wishes.mode {
+        Mode::Every => counts.deliveries.add(DeliveryMode::Every, step.delivered),
+        Mode::Latest => {
+            let passed = step.progress.cursor.saturating_sub(before.progress.cursor);
+            counts.deliveries.add(DeliveryMode::Latest, step.delivered);
+            counts
+                .conflated
+                .increment(passed.saturating_sub(step.delivered));
         }
     }
 }

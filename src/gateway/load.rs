@@ -6,31 +6,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tidewire_protocol::{
-    Frame,
-    command::Mode,
-    frame::{GapReason, StateItem},
-};
-
 use super::{
     connection::{Connection, Out},
     deliver::Written,
-    step::Step,
 };
 use crate::{
-    broker::{BrokerError, PageLimit, StatePage},
+    broker::BrokerError,
     channel::{Channel, Message},
-    feed::Page,
-    session::{Phase, Progress, Sub},
+    session::{Loaded, Need, Paged, Progress, put},
 };
 
-/// Most bytes of history in one write: half of a turn, so that live subscriptions get theirs.
-const HISTORY_BYTES_MAX: usize = 32 * 1024;
-/// Bounds of one page of state on the wire.
-const STATE_LIMIT: PageLimit = PageLimit {
-    items: 256,
-    bytes: 32 * 1024,
-};
 /// Wait before a broker that did not answer is asked again.
 const RETRY: Duration = Duration::from_millis(250);
 
@@ -39,13 +24,8 @@ struct Job {
     slot: u8,
     number: u32,
     channel: Arc<Channel>,
-    mode: Mode,
+    need: Need,
     progress: Progress,
-}
-
-enum Loaded {
-    History(Arc<Page>),
-    State(StatePage),
 }
 
 impl Connection {
@@ -94,7 +74,7 @@ impl Connection {
                     slot,
                     number: sub.number,
                     channel: Arc::clone(&sub.channel),
-                    mode: sub.wishes.mode,
+                    need: Need::of(sub),
                     progress: sub.progress,
                 });
             }
@@ -105,18 +85,9 @@ impl Connection {
 
     async fn fetch(&self, job: &Job) -> Result<Loaded, BrokerError> {
         let feed = &self.gateway.feed;
-        let name = job.channel.name();
-        match (job.progress.phase, job.mode) {
-            (Phase::Snapshot { from }, _) => Ok(Loaded::State(
-                feed.state(name, from, false, STATE_LIMIT).await?,
-            )),
-            (Phase::Replay | Phase::Live, Mode::Every) => Ok(Loaded::History(
-                feed.page(&job.channel, job.progress.cursor).await?,
-            )),
-            (Phase::Replay | Phase::Live, Mode::Latest) => Ok(Loaded::State(
-                feed.state(name, job.progress.cursor + 1, true, STATE_LIMIT)
-                    .await?,
-            )),
+        match job.need {
+            Need::History { after } => Ok(Loaded::History(feed.page(&job.channel, after).await?)),
+            Need::State(query) => Ok(Loaded::State(feed.state(job.channel.name(), query).await?)),
         }
     }
 
@@ -156,13 +127,10 @@ impl Connection {
         else {
             return true;
         };
-        let step = match loaded {
-            Loaded::History(page) => from_history(job.slot, sub, page, &mut message),
-            Loaded::State(page) => from_state(job.slot, sub, page, &mut message),
+        let step = match put(job.slot, sub, loaded, &mut message) {
+            Paged::Moved(step) => step,
+            Paged::Nothing => return false,
         };
-        if step.progress == job.progress {
-            return false;
-        }
         if self.write(&mut out, message, &[step]) == Written::Nothing {
             out.behind.insert(job.slot);
         } else {
@@ -171,96 +139,4 @@ impl Connection {
         }
         true
     }
-}
-
-/// Frames of a history page after the cursor; a `gap` for what history dropped before it.
-fn from_history(slot: u8, sub: &Sub, page: &Page, message: &mut Message) -> Step {
-    let mut step = Step::at(slot, sub);
-    let (life, position) = sub.channel.position();
-    if life != step.progress.life {
-        step.begin_life(sub, life, position, message);
-        return step;
-    }
-    if page.head.position.epoch != position.epoch {
-        return step;
-    }
-    let first = page.first().unwrap_or(page.head.position.offset + 1);
-    if first > step.progress.cursor + 1 {
-        step.pass_gap(sub, first - 1, GapReason::Expired, message);
-        return step;
-    }
-    let frames = page.frames(sub.channel.name(), message.encoding());
-    if let Some(run) = frames.run(step.progress.cursor, HISTORY_BYTES_MAX) {
-        message.push_encoded(run.bytes);
-        step.advance(run.last, run.last - step.progress.cursor);
-    }
-    step
-}
-
-/// A page of a snapshot, or of the newest publications per key above the cursor.
-fn from_state(slot: u8, sub: &Sub, page: &StatePage, message: &mut Message) -> Step {
-    let mut step = Step::at(slot, sub);
-    let (life, position) = sub.channel.position();
-    if life != step.progress.life {
-        step.begin_life(sub, life, position, message);
-    } else if page.head.position.epoch == position.epoch {
-        match step.progress.phase {
-            Phase::Snapshot { .. } => snapshot(sub, page, &mut step, message),
-            Phase::Replay | Phase::Live => catch_up(sub, page, &mut step, message),
-        }
-    }
-    step
-}
-
-fn snapshot(sub: &Sub, page: &StatePage, step: &mut Step, message: &mut Message) {
-    let cut = step.progress.cursor;
-    let items: Vec<StateItem> = page
-        .items
-        .iter()
-        .filter(|item| item.publication.offset <= cut)
-        .cloned()
-        .collect();
-    let more = page.more && items.len() == page.items.len();
-    step.progress.phase = match items.last() {
-        Some(last) if more => Phase::Snapshot {
-            from: last.publication.offset + 1,
-        },
-        Some(_) | None => Phase::Replay,
-    };
-    message.push(&Frame::State {
-        channel: sub.channel.name().clone(),
-        items,
-        more,
-    });
-}
-
-fn catch_up(sub: &Sub, page: &StatePage, step: &mut Step, message: &mut Message) {
-    let cursor = step.progress.cursor;
-    if cursor < page.head.state_floor {
-        // A tombstone above the cursor was dropped: the reader starts over with what there is.
-        step.start_over(
-            sub,
-            page.head.position.epoch.clone(),
-            Progress {
-                life: step.progress.life,
-                cursor: page.head.position.offset,
-                begun: page.head.position.offset,
-                phase: Phase::Snapshot { from: 1 },
-                replayed: 0,
-            },
-            message,
-        );
-        return;
-    }
-    for item in &page.items {
-        message.push(&Frame::Msg {
-            channel: sub.channel.name().clone(),
-            publication: Arc::clone(&item.publication),
-        });
-    }
-    let reached = match page.items.last() {
-        Some(last) if page.more => last.publication.offset,
-        Some(_) | None => page.head.position.offset,
-    };
-    step.advance(reached.max(cursor), page.items.len() as u64);
 }

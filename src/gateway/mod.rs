@@ -15,7 +15,6 @@ mod pages;
 mod read;
 mod refresh;
 mod socket;
-mod step;
 mod subscribe;
 #[cfg(test)]
 mod tests;

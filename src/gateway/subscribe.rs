@@ -250,7 +250,7 @@ fn place(
     let has_start = sub.position.is_some() || sub.fallback != Fallback::Now;
     let (position, recovery) = match session.sub(slot) {
         Some(old) if !has_start => {
-            let mut position = joined.position;
+            let mut position = joined.head.position;
             position.offset = old.progress.cursor;
             session.change(slot, wishes, joined.key);
             (position, Recovery::Full)
@@ -286,9 +286,10 @@ fn start(sub: &Sub, joined: &Joined, head: Option<&Head>) -> Start {
         fallback: sub.fallback,
         mode: sub.mode,
     };
-    let at_head = || Head::of_one(joined.position.clone(), joined.position.offset + 1, 0);
+    let at = &joined.head.position;
+    let at_head = || Head::of_one(at.clone(), at.offset + 1, 0);
     let head = head.cloned().unwrap_or_else(at_head);
-    plan(&request, joined.life, &joined.position, &head)
+    plan(&request, &joined.head, &head)
 }
 
 /// A member's key: the user and a number that tells its sessions apart, never the session's id.

@@ -54,15 +54,13 @@ struct Entry {
 }
 
 fn entry(sub: &Sub) -> Entry {
-    let (life, position) = sub.channel.position();
     // A cursor of a life that ended means nothing, and one whose snapshot is not complete says
     // more than the client was given: the subscription goes on from a reset.
-    let stands = life == sub.progress.life && !matches!(sub.progress.phase, Phase::Snapshot { .. });
-    let (epoch, floor) = if stands {
-        (position.epoch, sub.floor)
-    } else {
-        (Epoch::unknown(), 0)
+    let epoch = match sub.progress.phase {
+        Phase::Snapshot { .. } => None,
+        Phase::Replay | Phase::Live => sub.channel.epoch_at(sub.progress.place()),
     };
+    let (epoch, floor) = epoch.map_or_else(|| (Epoch::unknown(), 0), |epoch| (epoch, sub.floor));
     Entry {
         ch: sub.channel.name().to_string(),
         e: epoch.to_string(),

@@ -6,7 +6,9 @@
 
 mod bucket;
 mod checkpoint;
+mod pages;
 mod start;
+mod step;
 #[cfg(test)]
 mod tests;
 
@@ -22,11 +24,13 @@ use tidewire_protocol::{
 pub use self::{
     bucket::Bucket,
     checkpoint::{Stored, StoredSub, decode as decode_checkpoint},
+    pages::{Loaded, Need, Paged, put},
     start::{Start, StartRequest, plan},
+    step::{End, Step},
 };
 use crate::{
     auth::Identity,
-    channel::{Channel, ReaderKey},
+    channel::{Channel, Place, ReaderKey},
     store::{Fence, SessionId},
 };
 
@@ -35,6 +39,8 @@ use crate::{
 pub struct Progress {
     /// The life of the channel's log the cursor belongs to.
     pub life: u32,
+    /// The segment of the log the cursor is in.
+    pub segment: u32,
     /// The last offset given to the client.
     pub cursor: u64,
     /// The offset after which this delivery began.
@@ -43,6 +49,17 @@ pub struct Progress {
     pub phase: Phase,
     /// Publications replayed so far.
     pub replayed: u64,
+}
+
+impl Progress {
+    /// The cursor, as the channel names it.
+    pub const fn place(&self) -> Place {
+        Place {
+            life: self.life,
+            segment: self.segment,
+            cursor: self.cursor,
+        }
+    }
 }
 
 /// What a subscription is doing.
@@ -266,8 +283,8 @@ impl Session {
             let Some(sub) = self.slot_of(channel).and_then(|slot| self.sub_mut(slot)) else {
                 continue;
             };
-            let (life, head) = sub.channel.position();
-            if life == sub.progress.life && head.epoch == position.epoch {
+            let epoch = sub.channel.epoch_at(sub.progress.place());
+            if epoch.is_some_and(|epoch| epoch == position.epoch) {
                 let floor = position.offset.min(sub.progress.cursor);
                 if floor > sub.floor {
                     sub.floor = floor;
@@ -281,8 +298,8 @@ impl Session {
     pub fn lag(&self) -> u64 {
         let behind = |sub: &Sub| {
             sub.channel
-                .position()
-                .1
+                .head()
+                .position
                 .offset
                 .saturating_sub(sub.progress.cursor)
         };

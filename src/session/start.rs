@@ -7,7 +7,7 @@ use tidewire_protocol::{
 };
 
 use super::{Phase, Progress};
-use crate::broker::Head;
+use crate::{broker::Head, channel::LocalHead};
 
 /// What a client asked for.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,20 +30,21 @@ pub struct Start {
 
 /// Plans a start.
 ///
-/// `joined` is the node's head when the reader joined, in life `life`; `log` is the broker's
+/// `joined` is the node's head when the reader joined; `log` is the broker's
 /// head at or after that moment, of which only what history holds is used. A position on
 /// the log is always served from right behind it: what history no longer holds of that becomes
 /// a `gap` in its place.
-pub fn plan(request: &StartRequest, life: u32, joined: &Position, log: &Head) -> Start {
-    let head = joined.offset;
+pub fn plan(request: &StartRequest, joined: &LocalHead, log: &Head) -> Start {
+    let head = joined.position.offset;
     let at = |recovery, cursor, phase| Start {
         recovery,
         position: Position {
-            epoch: joined.epoch.clone(),
+            epoch: joined.position.epoch.clone(),
             offset: cursor,
         },
         progress: Progress {
-            life,
+            life: joined.life,
+            segment: joined.segment,
             cursor,
             begun: cursor,
             phase,
@@ -53,7 +54,7 @@ pub fn plan(request: &StartRequest, life: u32, joined: &Position, log: &Head) ->
     let recovery = match &request.position {
         None => Recovery::Fresh,
         Some(position) => {
-            let on_log = position.epoch == joined.epoch && position.offset <= head;
+            let on_log = position.epoch == joined.position.epoch && position.offset <= head;
             let whole = request.mode == Mode::Every || position.offset >= log.state_floor;
             if on_log && whole {
                 return at(Recovery::Full, position.offset, Phase::Replay);

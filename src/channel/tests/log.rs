@@ -14,7 +14,7 @@ fn join(channel: &Channel, slot: u8, view: View) -> (Arc<Recorder>, Joined) {
 
 fn read(channel: &Channel, encoding: Encoding, life: u32, cursor: u64) -> (Read, Message) {
     let mut message = empty(encoding);
-    let read = channel.read(Mode::Every, life, cursor, &mut message, 1 << 20);
+    let read = channel.read(Mode::Every, at(life, cursor), &mut message, 1 << 20);
     (read, message)
 }
 
@@ -28,9 +28,9 @@ fn what_was_announced_before_the_head_counts_into_it() {
             assert!(!channel.append(&epoch(0), &publication(offset, None, 1)));
         }
         assert!(channel.cut(&head(0, 5)));
-        assert_eq!(channel.position(), (0, head(0, expected).position));
+        assert_eq!(channel.head().position, head(0, expected).position);
         assert!(channel.append(&epoch(0), &publication(expected + 1, None, 1)));
-        assert_eq!(channel.position().1.offset, expected + 1);
+        assert_eq!(channel.head().position.offset, expected + 1);
     }
 }
 
@@ -43,7 +43,7 @@ fn a_head_of_another_life_than_what_was_announced_is_asked_for_again() {
     assert!(!channel.cut(&head(0, 10)));
     channel.append(&epoch(1), &publication(2, None, 1));
     assert!(channel.cut(&head(1, 1)));
-    assert_eq!(channel.position().1, head(1, 2).position);
+    assert_eq!(channel.head().position, head(1, 2).position);
     assert!(channel.append(&epoch(1), &publication(3, None, 1)));
 }
 
@@ -52,7 +52,7 @@ fn a_second_cut_changes_nothing() {
     let channel = live(options(true, 1 << 20), 3);
     channel.append(&epoch(0), &publication(4, None, 1));
     assert!(channel.cut(&head(0, 9)));
-    assert_eq!(channel.position().1.offset, 4);
+    assert_eq!(channel.head().position.offset, 4);
 }
 
 #[test]
@@ -62,12 +62,12 @@ fn old_publications_and_those_of_another_epoch_are_ignored() {
     assert!(!channel.append(&epoch(0), &publication(3, None, 1)));
     assert!(!channel.append(&epoch(7), &publication(4, None, 1)));
     assert_eq!(
-        read(&channel, Encoding::Json, joined.life, 3).0,
+        read(&channel, Encoding::Json, joined.head.life, 3).0,
         Read::AtHead
     );
     assert!(channel.append(&epoch(0), &publication(4, None, 1)));
     assert!(!channel.append(&epoch(0), &publication(4, None, 1)));
-    assert_eq!(channel.position().1.offset, 4);
+    assert_eq!(channel.head().position.offset, 4);
 }
 
 #[test]
@@ -129,10 +129,7 @@ fn another_life_voids_cursors_and_frames() {
     channel.append(&epoch(1), &publication(1, None, 1));
     assert_eq!(
         read(&channel, Encoding::Json, 0, 9).0,
-        Read::NewLife {
-            life: 1,
-            position: head(1, 1).position
-        }
+        Read::NewLife(channel.head())
     );
     assert!(matches!(
         read(&channel, Encoding::Json, 1, 0).0,
@@ -156,7 +153,7 @@ fn a_blanked_entry_is_read_again_from_what_is_stored() {
         Read::Copied { cursor: 4, .. }
     ));
     let mut message = empty(Encoding::Json);
-    let behind = channel.read(Mode::Latest, 0, 1, &mut message, 1 << 20);
+    let behind = channel.read(Mode::Latest, at(0, 1), &mut message, 1 << 20);
     assert_eq!(behind, Read::Behind);
 }
 
@@ -225,7 +222,7 @@ fn eviction_drops_every_frame_and_sends_readers_to_what_is_stored() {
     assert_eq!(read(&kept, Encoding::Json, 0, 0).0, Read::Behind);
     let mut message = empty(Encoding::Json);
     assert_eq!(
-        kept.read(Mode::Latest, 0, 0, &mut message, 1 << 20),
+        kept.read(Mode::Latest, at(0, 0), &mut message, 1 << 20),
         Read::Behind
     );
     kept.append(&epoch(0), &publication(2, Some(1), 100));
@@ -259,10 +256,10 @@ fn a_large_frame_waits_for_a_message_of_its_own() {
         let mut message = empty(Encoding::Json);
         message.push_encoded(b"{}");
         let before = message.len();
-        let outcome = channel.read(mode, 0, 0, &mut message, 1_000);
+        let outcome = channel.read(mode, at(0, 0), &mut message, 1_000);
         assert_eq!((outcome, message.len()), (Read::Full, before));
         let mut message = empty(Encoding::Json);
-        let outcome = channel.read(mode, 0, 0, &mut message, 1_000);
+        let outcome = channel.read(mode, at(0, 0), &mut message, 1_000);
         assert!(matches!(outcome, Read::Copied { cursor: 1, .. }));
     }
 }

@@ -68,6 +68,14 @@ fn joined(encoding: Encoding, frames: &[Vec<u8>]) -> Vec<u8> {
     frames.join(encode::separator(encoding))
 }
 
+const fn at(life: u32, cursor: u64) -> Place {
+    Place {
+        life,
+        segment: 0,
+        cursor,
+    }
+}
+
 fn empty(encoding: Encoding) -> Message {
     Message::reusing(encoding, Vec::new())
 }

@@ -109,8 +109,7 @@ impl World {
         let mut message = empty(self.encoding);
         let read = self.channel.read(
             self.mode,
-            self.reader_life,
-            self.cursor,
+            at(self.reader_life, self.cursor),
             &mut message,
             bytes_max,
         );
@@ -129,9 +128,10 @@ impl World {
                 self.load();
                 true
             }
-            Read::NewLife { life, position } => {
-                assert_eq!((life, position.epoch), (self.life, epoch(self.life)));
-                self.reader_life = life;
+            Read::NewLife(head) => {
+                let position = head.position;
+                assert_eq!((head.life, position.epoch), (self.life, epoch(self.life)));
+                self.reader_life = head.life;
                 (self.cursor, self.start) = (position.offset, position.offset);
                 self.seen.clear();
                 true

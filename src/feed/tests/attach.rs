@@ -1,7 +1,7 @@
 //! Interest: declared once, nothing lost on the way, and nothing lost when it is withdrawn.
 
 use super::*;
-use crate::channel::{Message, Read};
+use crate::channel::{Message, Place, Read};
 
 fn spawn_attach(
     lab: &Arc<Lab>,
@@ -40,7 +40,7 @@ async fn what_is_published_before_the_head_is_known_counts_into_it() {
     }
     lab.gate.heads.add_permits(1);
     let attached = attaching.await.unwrap().unwrap();
-    assert_eq!(attached.position().1.offset, 1_501);
+    assert_eq!(attached.head().position.offset, 1_501);
 }
 
 #[tokio::test]
@@ -57,10 +57,10 @@ async fn a_log_that_begins_another_life_meanwhile_is_met_in_that_one() {
     lab.publish(&channel, 1).await;
     lab.gate.heads.add_permits(2);
     let attached = attaching.await.unwrap().unwrap();
-    let position = attached.position().1;
+    let position = attached.head().position;
     assert_eq!((position.epoch, position.offset), (head.position.epoch, 1));
     lab.publish(&channel, 1).await;
-    assert_eq!(attached.position().1.offset, 2);
+    assert_eq!(attached.head().position.offset, 2);
 }
 
 #[tokio::test]
@@ -97,10 +97,15 @@ async fn join_and_see(lab: &Lab, name: &ChannelName) {
         }
     };
     let mine = lab.publish(name, 10).await;
-    let mut cursor = joined.position.offset;
+    let mut cursor = joined.head.position.offset;
     while cursor < mine {
         let mut message = Message::reusing(VIEW.encoding, Vec::new());
-        match channel.read(Mode::Every, joined.life, cursor, &mut message, 1_000) {
+        let place = Place {
+            life: joined.head.life,
+            segment: joined.head.segment,
+            cursor,
+        };
+        match channel.read(Mode::Every, place, &mut message, 1_000) {
             Read::Copied {
                 cursor: to, count, ..
             } => {

@@ -23,7 +23,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::*;
 use crate::{
-    broker::{BoxFuture, HistoryPage, Publish, Published, Retention},
+    broker::{BoxFuture, HistoryPage, PageLimit, Publish, Published, Retention},
     channel::{Reader, View},
     config::Namespaces,
     storage::{EmbeddedStorage, Options},

@@ -5,7 +5,7 @@ use super::*;
 /// Offsets a reader gets that walks from `cursor` to the head, and how many pages it took.
 async fn walk(lab: &Lab, channel: &Channel, mut cursor: u64) -> (Vec<u64>, usize) {
     let (mut seen, mut pages) = (Vec::new(), 0);
-    let head = channel.position().1.offset;
+    let head = channel.head().position.offset;
     while cursor < head {
         let page = lab.feed.page(channel, cursor).await.unwrap();
         let frames = page.frames(channel.name(), Encoding::Json);
@@ -81,7 +81,7 @@ async fn a_page_at_the_head_grows_with_it() {
             lab.publish(channel.name(), 10).await;
         }
         let (seen, _) = walk(&lab, &channel, cursor).await;
-        let head = channel.position().1.offset;
+        let head = channel.head().position.offset;
         assert_eq!(seen, (cursor + 1..=head).collect::<Vec<_>>());
         cursor = head;
     }

@@ -17,13 +17,13 @@ async fn a_channel_goes_after_its_linger_and_only_without_readers() {
     assert_eq!(lab.feed.logs().len(), 1);
     assert!(let_go.join(Arc::new(Waiting::default()), 0, VIEW).is_none());
     lab.publish(&unread, 10).await;
-    assert_eq!(let_go.position().1.offset, 0, "it is not followed");
+    assert_eq!(let_go.head().position.offset, 0, "it is not followed");
     let again = lab.attach(&unread).await.unwrap();
-    assert_eq!(again.position().1.offset, 1);
+    assert_eq!(again.head().position.offset, 1);
     lab.publish(&unread, 10).await;
-    assert_eq!(again.position().1.offset, 2);
+    assert_eq!(again.head().position.offset, 2);
     lab.publish(&read, 10).await;
-    assert_eq!(channel.position().1.offset, 1);
+    assert_eq!(channel.head().position.offset, 1);
     channel.leave(joined.key, VIEW);
     channel.touch(now_ms);
     lab.feed.sweep(now_ms + SETTINGS.linger_ms).await;

@@ -79,6 +79,7 @@ fn start_at(offset: u64, phase: Phase) -> Start {
         position: position("a", offset),
         progress: Progress {
             life: 0,
+            segment: 0,
             cursor: offset,
             begun: offset,
             phase,

@@ -3,6 +3,15 @@
 use tidewire_protocol::frame::Recovery;
 
 use super::*;
+use crate::channel::LocalHead;
+
+fn local_head(life: u32, offset: u64) -> LocalHead {
+    LocalHead {
+        life,
+        segment: 0,
+        position: position("a", offset),
+    }
+}
 
 /// The node's head is a/100; history holds 41 ..= 100; tombstones up to 60 were dropped.
 fn plan_for(position: Option<Position>, fallback: Fallback, mode: Mode) -> Start {
@@ -12,7 +21,7 @@ fn plan_for(position: Option<Position>, fallback: Fallback, mode: Mode) -> Start
         mode,
     };
     let log = Head::of_one(super::position("a", 101), 41, 60);
-    plan(&request, 3, &super::position("a", 100), &log)
+    plan(&request, &local_head(3, 100), &log)
 }
 
 #[test]
@@ -61,6 +70,7 @@ fn every_case_of_a_start() {
             position: super::position("a", cursor),
             progress: Progress {
                 life: 3,
+                segment: 0,
                 cursor,
                 begun: cursor,
                 phase,
@@ -83,7 +93,7 @@ fn the_last_of_an_empty_history_is_nothing() {
             first,
             ..head("a", offset)
         };
-        let start = plan(&request, 0, &position("a", offset), &log);
+        let start = plan(&request, &local_head(0, offset), &log);
         assert_eq!(start.progress.cursor, offset);
     }
 }

@@ -42,6 +42,7 @@ fn another_life_begins_with_nothing_acknowledged() {
     assert_eq!(session.sub(slot).unwrap().floor, 500, "not its life yet");
     let next = Progress {
         life: 1,
+        segment: 0,
         cursor: 6,
         begun: 3,
         phase: Phase::Replay,

@@ -1,19 +1,16 @@
 //! One subscription's part of a message: what is put into it, and where the cursor then stands.
 //!
-//! A step is planned while the message is built and takes effect only when the message leaves
-//! (`deliver`). Marks (`gap`, `live`, a new life) are made here, in their place between frames.
+//! A step is planned while the message is built and takes effect only when the message leaves:
+//! whoever drives a connection then moves the subscription to it. PURE: counts nothing. Marks (`gap`, `live`, a new life) are made here, in their place between frames.
 
 use tidewire_protocol::{
     Epoch, Frame, Position,
-    command::{Fallback, Mode},
+    command::Fallback,
     frame::{GapReason, Recovery},
 };
 
-use crate::{
-    channel::{Message, Read},
-    session::{Phase, Progress, Sub},
-    telemetry::{labels::DeliveryMode, metrics::Metrics},
-};
+use super::{Phase, Progress, Sub};
+use crate::channel::{LocalHead, Message, Read};
 
 /// Most looks of one read: a new life, a gap, the frames, the mark.
 const LOOKS_MAX: usize = 8;
@@ -25,7 +22,8 @@ pub struct Step {
     pub progress: Progress,
     /// Publications in the message.
     pub delivered: u64,
-    gap: Option<GapReason>,
+    /// Why a gap is in it.
+    pub gap: Option<GapReason>,
 }
 
 /// What is left of a subscription after it was read.
@@ -54,19 +52,11 @@ impl Step {
     pub fn read(slot: u8, sub: &Sub, message: &mut Message, bytes_max: usize) -> (Self, End) {
         let mut step = Self::at(slot, sub);
         for _ in 0..LOOKS_MAX {
-            let Progress {
-                life,
-                cursor,
-                phase,
-                ..
-            } = step.progress;
-            if matches!(phase, Phase::Snapshot { .. }) {
+            if matches!(step.progress.phase, Phase::Snapshot { .. }) {
                 return (step, End::Behind);
             }
-            match sub
-                .channel
-                .read(sub.wishes.mode, life, cursor, message, bytes_max)
-            {
+            let place = step.progress.place();
+            match sub.channel.read(sub.wishes.mode, place, message, bytes_max) {
                 Read::Copied {
                     cursor,
                     count,
@@ -86,7 +76,7 @@ impl Step {
                 Read::Full => return (step, End::More),
                 Read::Behind => return (step, End::Behind),
                 Read::Gap { to, reason } => step.pass_gap(sub, to, reason, message),
-                Read::NewLife { life, position } => step.begin_life(sub, life, position, message),
+                Read::NewLife(head) => step.begin_life(sub, head, message),
             }
         }
         (step, End::More)
@@ -133,14 +123,16 @@ impl Step {
 
     /// Tells that the log began another life, and starts over with what was joined to the
     /// position: its state, its last publications, or nothing that came before.
-    pub fn begin_life(&mut self, sub: &Sub, life: u32, position: Position, message: &mut Message) {
+    pub fn begin_life(&mut self, sub: &Sub, head: LocalHead, message: &mut Message) {
+        let position = head.position;
         let (cursor, phase) = match sub.wishes.fallback {
             Fallback::Now => (position.offset, Phase::Replay),
             Fallback::State => (position.offset, Phase::Snapshot { from: 1 }),
             Fallback::Last(n) => (position.offset.saturating_sub(u64::from(n)), Phase::Replay),
         };
         let next = Progress {
-            life,
+            life: head.life,
+            segment: head.segment,
             cursor,
             begun: cursor,
             phase,
@@ -161,30 +153,5 @@ impl Step {
             },
             recovery: Recovery::Reset,
         });
-    }
-
-    /// Counts what left.
-    pub fn count(&self, before: &Sub, metrics: &Metrics) {
-        if let Some(reason) = self.gap {
-            metrics.gaps.count(reason);
-        }
-        if before.progress.phase == Phase::Replay && self.progress.phase == Phase::Live {
-            metrics
-                .replayed_publications
-                .record(self.progress.replayed as f64);
-        }
-        let Some(counts) = before.channel.counts().filter(|_| self.delivered > 0) else {
-            return;
-        };
-        match before.wishes.mode {
-            Mode::Every => counts.deliveries.add(DeliveryMode::Every, self.delivered),
-            Mode::Latest => {
-                let passed = self.progress.cursor.saturating_sub(before.progress.cursor);
-                counts.deliveries.add(DeliveryMode::Latest, self.delivered);
-                counts
-                    .conflated
-                    .increment(passed.saturating_sub(self.delivered));
-            }
-        }
     }
 }

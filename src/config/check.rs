@@ -2,18 +2,26 @@
 //!
 //! Called by `load` once all values are read; refuses, and warns of what is allowed but unwise.
 
+use std::time::Duration;
+
 use tidewire_protocol::limits::{MESSAGE_BYTES_MAX, SUBSCRIPTIONS_MAX};
 
 use super::{ByteSize, Config, error::Problem, reader::Report, setting::Setting};
+use crate::redis::PARTITIONS_MAX;
 
 /// Room beside a publication's data inside its frame: channel, key, event, id, guard and names.
 const FRAME_OVERHEAD: ByteSize = ByteSize::kib(4);
+/// Longest `redis.prefix`: it is in every key.
+const REDIS_PREFIX_BYTES_MAX: usize = 32;
+/// Most lanes: each is a connection to every server, and more than cores serve nobody.
+const REDIS_LANES_MAX: u32 = 64;
 /// Largest frame: what a node reads into memory for one connection.
 const FRAME_MAX: ByteSize = ByteSize::mib(1);
 
 pub(super) fn check(config: &Config, report: &mut Report) {
     limits(config, report);
     drain(config, report);
+    redis(config, report);
     auth(config, report);
     if config.tls.cert.is_some() != config.tls.key.is_some() {
         let missing = if config.tls.cert.is_none() {
@@ -94,6 +102,41 @@ fn drain(config: &Config, report: &mut Report) {
             window,
         };
         report.refuse("drain.window", problem);
+    }
+}
+
+fn redis(config: &Config, report: &mut Report) {
+    let redis = &config.redis;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if redis.prefix.len() > REDIS_PREFIX_BYTES_MAX || !redis.prefix.bytes().all(plain) {
+        report.refuse(
+            "redis.prefix",
+            Problem::Rule("a prefix is 1 to 32 letters, digits, `-` or `_`"),
+        );
+    }
+    if redis
+        .partitions
+        .is_some_and(|count| count.get() > PARTITIONS_MAX)
+    {
+        range("redis.partitions", &1, &PARTITIONS_MAX, report);
+    }
+    if redis.lanes.get() > REDIS_LANES_MAX {
+        range("redis.lanes", &1, &REDIS_LANES_MAX, report);
+    }
+    let deadlines = Duration::from_millis(10)..=Duration::from_secs(60);
+    for (path, deadline) in [
+        ("redis.write_deadline", redis.write_deadline),
+        ("redis.read_deadline", redis.read_deadline),
+    ] {
+        if !deadlines.contains(&deadline) {
+            range(path, deadlines.start(), deadlines.end(), report);
+        }
+    }
+    if redis.url.is_some() && config.node.cluster_secret.is_none() {
+        report.refuse(
+            "cluster_secret",
+            Problem::Rule("nodes on one Redis must share a secret: set the same on each of them"),
+        );
     }
 }
 

@@ -41,9 +41,6 @@ pub enum Problem {
         /// A known key that is spelt almost like it.
         close: Option<String>,
     },
-    /// The section of a later version.
-    #[error("this build runs one node; redis is not supported yet")]
-    Redis,
     /// A value of the wrong type or form.
     #[error("expected {expected}, found {found}")]
     Expected {

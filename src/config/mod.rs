@@ -25,7 +25,7 @@ use std::{
 pub use error::ConfigErrors;
 pub use namespaces::{Namespace, Namespaces, Presence};
 pub use secret::Secret;
-pub use sections::{Drain, Limits, Log, LogFilter, LogFormat, Session, Storage, Sync, Tls};
+pub use sections::{Drain, Limits, Log, LogFilter, LogFormat, Redis, Session, Storage, Sync, Tls};
 pub use units::{ByteSize, Percent, Rate};
 
 use crate::auth;
@@ -73,6 +73,8 @@ pub struct Config {
     pub drain: Drain,
     /// `[storage]`.
     pub storage: Storage,
+    /// `[redis]`.
+    pub redis: Redis,
     /// `[tls]`.
     pub tls: Tls,
     /// `[log]`.
@@ -176,6 +178,7 @@ fn read(table: Table, report: &mut Report) -> (Config, Vec<(String, Origin)>) {
             limits: reader.section("limits"),
             drain: reader.section("drain"),
             storage: reader.section("storage"),
+            redis: reader.section("redis"),
             tls: reader.section("tls"),
             log: reader.section("log"),
             development: false,

@@ -267,12 +267,8 @@ impl<'a> Reader<'a> {
 
     fn finish(mut self) {
         for (key, node) in std::mem::take(&mut self.table) {
-            let problem = if self.prefix.is_empty() && key == "redis" {
-                Problem::Redis
-            } else {
-                Problem::UnknownKey {
-                    close: self.closest(&key).map(str::to_owned),
-                }
+            let problem = Problem::UnknownKey {
+                close: self.closest(&key).map(str::to_owned),
             };
             self.fail(&key, node.origin, problem);
         }

@@ -8,6 +8,10 @@ use super::{
     setting::{Setting, quoted, section, words},
     units::{ByteSize, Percent, Rate, parse_duration, show_duration},
 };
+use crate::redis::{Address, Topology};
+
+/// Partitions of a hub on a Redis Cluster: dozens for each primary, so that they can be spread.
+const CLUSTER_PARTITIONS: u32 = 256;
 
 section! {
     /// How long sessions live.
@@ -91,6 +95,39 @@ section! {
     pub struct Storage {
         /// What a power cut may take: nothing with "always", else the last moments; a killed process never loses anything.
         sync: Sync = Sync::Within(Duration::from_millis(100)),
+    }
+}
+
+section! {
+    /// The Redis that makes nodes one hub; unset: a node alone, with its embedded storage.
+    pub struct Redis {
+        /// Where it is: redis://, redis+sentinel://h1,h2,h3/master, redis+cluster://h1,h2; rediss for TLS.
+        url: Option<Address> = None,
+        /// What every key begins with: hubs that share a Redis differ in it.
+        prefix: String = "tw".to_owned(),
+        /// Parts of the key space, for ever; unset: 1, or 256 in a Redis Cluster, many for each primary.
+        partitions: Option<NonZeroU32> = None,
+        /// Connections that hear announcements from each server, and workers that read them.
+        lanes: NonZeroU32 = NonZeroU32::MIN.saturating_add(3),
+        /// Certificates in PEM that a rediss:// server is checked against; unset: those of the system.
+        ca: Option<PathBuf> = None,
+        /// How long a publication or another change waits: longer than a disk's hiccup, shorter than a client's patience.
+        write_deadline: Duration = Duration::from_millis(500),
+        /// How long a read waits: it may be repeated at will.
+        read_deadline: Duration = Duration::from_secs(2),
+        /// How long a node that starts waits for Redis: both may be starting.
+        start_patience: Duration = Duration::from_secs(30),
+    }
+}
+
+impl Redis {
+    /// The number of partitions of a hub at this address.
+    pub fn partitions_of(&self, address: &Address) -> u32 {
+        let usual = match address.topology {
+            Topology::Standalone | Topology::Sentinel(_) => 1,
+            Topology::Cluster => CLUSTER_PARTITIONS,
+        };
+        self.partitions.map_or(usual, NonZeroU32::get)
     }
 }
 

@@ -116,7 +116,7 @@ fn every_key_of_a_file_is_read() {
 
 #[test]
 fn every_error_is_reported_at_once_with_its_line() {
-    let toml = "listen = \"nowhere\"\nlistn = 1\n[redis]\nurl = \"redis://x\"\n[limits]\nframe = \"64KB\"\nsubscriptions = 300\n[namespaces.\"a:b\"]\nstate = 1\nhistory_ttl = \"1 day\"\n[drain]\nwindow = \"10s\"\n[[api_keys]]\nscopes = [\"fly\"]\n";
+    let toml = "listen = \"nowhere\"\nlistn = 1\n[redis]\nurl = \"http://:secret@x\"\n[limits]\nframe = \"64KB\"\nsubscriptions = 300\n[namespaces.\"a:b\"]\nstate = 1\nhistory_ttl = \"1 day\"\n[drain]\nwindow = \"10s\"\n[[api_keys]]\nscopes = [\"fly\"]\n";
     let errors = errors_of(
         toml,
         &[
@@ -133,7 +133,7 @@ fn every_error_is_reported_at_once_with_its_line() {
         "log.format: expected \"json\" or \"pretty\", found \"xml\" (env TIDEWIRE__LOG__FORMAT)",
         "listn: unknown key; did you mean `listen`? (file tidewire.toml:2)",
         "logs: unknown key; did you mean `log`? (env TIDEWIRE__LOGS__LEVEL)",
-        "redis: this build runs one node; redis is not supported yet (file tidewire.toml:3)",
+        "redis.url: expected a URL such as \"redis://:password@host:6379\", \"redis+sentinel://h1,h2,h3/master\" or \"redis+cluster://h1,h2\" (rediss:// for TLS), found something else (file tidewire.toml:4)",
         "namespaces.a:b: a namespace is 1 to 64 bytes without `:`, `$`, white space or control characters (file tidewire.toml:8)",
         "limits.subscriptions: must be between 1 and 256 (file tidewire.toml:7)",
         "drain.window: draining 100000 connections at 800 a second takes 125s, over the window of 10s; raise drain.rate or drain.window, or lower limits.connections (file tidewire.toml:12)",

@@ -49,6 +49,8 @@ pub struct Metrics {
     pub channels: Gauge,
     pub stalled_connections: Gauge,
     pub broker_up: Gauge,
+    pub broker_config_safe: Gauge,
+    pub broker_reconnects: Counter,
     pub drain_seconds_needed: Gauge,
     pub connections_opened: Counter,
     pub connections_closed: Labels<CloseReason>,
@@ -127,6 +129,8 @@ impl Metrics {
             channels: gauge!("tidewire_channels"),
             stalled_connections: gauge!("tidewire_stalled_connections"),
             broker_up: gauge!("tidewire_broker_up"),
+            broker_config_safe: gauge!("tidewire_broker_config_safe"),
+            broker_reconnects: counter!("tidewire_broker_reconnects_total"),
             drain_seconds_needed: gauge!("tidewire_drain_seconds_needed"),
             connections_opened: counter!("tidewire_connections_opened_total"),
             connections_closed: Labels::new(
@@ -190,6 +194,14 @@ fn describe() {
         "Connections that take no bytes at present"
     );
     describe_gauge!("tidewire_broker_up", "1 while the broker answers");
+    describe_gauge!(
+        "tidewire_broker_config_safe",
+        "1 while nothing in the broker's own settings endangers what is promised"
+    );
+    describe_counter!(
+        "tidewire_broker_reconnects_total",
+        "Connections to Redis that were given up"
+    );
     describe_gauge!(
         "tidewire_drain_seconds_needed",
         "How long draining would take"

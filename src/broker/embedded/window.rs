@@ -3,10 +3,10 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use aws_lc_rs::digest;
-use tidewire_protocol::Payload;
-
-use crate::{broker::Publish, journal::Dedup};
+use crate::{
+    broker::{Publish, fingerprint::Fingerprint},
+    journal::Dedup,
+};
 
 /// Most ids a channel remembers; past it the oldest go early. At the window's 5 minutes this is
 /// 3,500 publications with an id a second, and about 100 MiB.
@@ -102,48 +102,6 @@ impl Window {
 
 /// The window's entry for a publication with an id; `until` is filled in when it is made.
 pub(super) fn dedup_of(publish: &Publish) -> Option<Dedup> {
-    let id = publish.id.as_ref()?;
-    let mut who = digest::Context::new(&digest::SHA256);
-    part(&mut who, Some(publish.publisher.as_bytes()));
-    part(&mut who, Some(id.as_str().as_bytes()));
-    let mut what = digest::Context::new(&digest::SHA256);
-    let (kind, data) = match &publish.payload {
-        None => (0, None),
-        Some(Payload::Json(data)) => (1, Some(data)),
-        Some(Payload::Bytes(data)) => (2, Some(data)),
-    };
-    what.update(&[kind, u8::from(publish.delete)]);
-    part(&mut what, data.map(|data| &data[..]));
-    for name in [&publish.key, &publish.event] {
-        part(
-            &mut what,
-            name.as_ref().map(|name| name.as_str().as_bytes()),
-        );
-    }
-    part(
-        &mut what,
-        publish
-            .ttl_ms
-            .map(u64::to_le_bytes)
-            .as_ref()
-            .map(|ttl| &ttl[..]),
-    );
-    Some(Dedup {
-        id: half(who.finish()),
-        body: half(what.finish()),
-        until: 0,
-    })
-}
-
-fn part(context: &mut digest::Context, bytes: Option<&[u8]>) {
-    let len = bytes.map_or(u64::MAX, |bytes| bytes.len() as u64);
-    context.update(&len.to_le_bytes());
-    context.update(bytes.unwrap_or_default());
-}
-
-/// 128 bits of a hash nobody can collide on purpose are enough for one channel's window.
-fn half(digest: digest::Digest) -> [u8; 16] {
-    let mut out = [0; 16];
-    out.copy_from_slice(&digest.as_ref()[..16]);
-    out
+    let Fingerprint { id, body } = Fingerprint::of(publish)?;
+    Some(Dedup { id, body, until: 0 })
 }

@@ -1,0 +1,79 @@
+-- Put before every script of this folder.
+-- KEYS[1]: the partition's generation hash (g, id, seed).
+-- ARGV[1]: the generation that the calling connection found in its handshake.
+-- Answers {'STALE', generation} where they differ: the primary was replaced unnoticed, or left.
+local generation = ARGV[1]
+local partition = redis.call('HMGET', KEYS[1], 'g', 'seed')
+if partition[1] ~= generation then return {'STALE', partition[1] or ''} end
+local clock = redis.call('TIME')
+-- Unix ms. Never `..` a Lua number: large ones become 1e+14; `text` writes them.
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local function text(number) return string.format('%d', number) end
+
+-- The life of a channel that has no meta: the same for all who ask within an hour of Redis' clock.
+local function life_of_unknown(name)
+  local hour = text(math.floor(clock[1] / 3600))
+  return string.sub(redis.sha1hex((partition[2] or '') .. name .. hour), 1, 10)
+end
+
+-- The data of a blanked entry as `encoding.rs` reads it: version 1, only the flag `deleted`.
+local BLANK = '\1\4'
+
+-- The first offset history holds and a time not after that entry's; last + 1 where it holds none.
+-- Entries leave by logic at once and from memory in whole nodes (MAXLEN ~, MINID ~).
+local function held(log, channel)
+  local size, ttl = channel.size, channel.ttl
+  local last, from = channel.last, math.max(channel.first, channel.last - size + 1)
+  if from > last or now - channel.ts > ttl or redis.call('EXISTS', log) == 0 then
+    return last + 1, now
+  end
+  local from_ts = channel.first_ts
+  if now - from_ts <= ttl then return from, from_ts end
+  local to = last
+  while from < to do
+    local middle = math.floor((from + to) / 2)
+    -- Blanked entries are no longer in the stream: the next one that is speaks for them.
+    local entry = redis.call('XRANGE', log, text(middle), '+', 'COUNT', 1)[1]
+    local ts = entry and tonumber(entry[2][2])
+    if ts and now - ts > ttl then
+      from, from_ts = tonumber(string.match(entry[1], '^%d+')) + 1, now - ttl
+    else
+      to = middle
+    end
+  end
+  return from, math.max(from_ts, now - ttl)
+end
+
+-- What the meta of a channel says; nil where there is none, or none that makes sense.
+local function read(meta)
+  local m = redis.call('HMGET', meta, 'life', 'last', 'ts', 'epoch', 'keeps', 'first', 'first_ts',
+    'until', 'log_until')
+  local last, ts = tonumber(m[2] or ''), tonumber(m[3] or '')
+  if not (m[1] and last and ts and m[5]) then return nil end
+  return {
+    life = m[1], last = last, ts = ts, epoch = m[4], keeps = m[5],
+    first = tonumber(m[6] or '') or last + 1, first_ts = tonumber(m[7] or '') or 0,
+    ends = tonumber(m[8] or '') or 0, log_ends = tonumber(m[9] or '') or 0,
+  }
+end
+
+-- Fills in what a channel keeps, from the text that `publish` stored: history's size, its
+-- lifetime, the lifetime of tombstones, of the idle channel (ms), and whether it keeps state.
+local function keep(channel)
+  local size, ttl, tombstones, idle, state =
+    string.match(channel.keeps, '^(%d+) (%d+) (%d+) (%d+) ([01])$')
+  channel.size, channel.ttl = tonumber(size) or 0, tonumber(ttl) or 0
+  channel.tombstones, channel.idle = tonumber(tombstones) or 0, tonumber(idle) or 0
+  channel.state = state == '1'
+  return channel
+end
+
+-- A head: life, last offset, first offset held, state floor, generations, whether it has a meta.
+local function head(meta, log, name)
+  local channel = read(meta)
+  if not channel then return {life_of_unknown(name), 0, 1, 0, '', 0} end
+  local first = held(log, keep(channel))
+  local more = redis.call('HMGET', meta, 'floor', 'generations')
+  return {channel.life, channel.last, first, tonumber(more[1] or '') or 0, more[2] or '', 1}
+end
+

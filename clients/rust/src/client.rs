@@ -1,0 +1,445 @@
+//! The handle of a client, and how one is made.
+//!
+//! Given to applications; every call goes to the driver's task. It holds no state of the session.
+
+use std::{future::Future, sync::Arc, sync::atomic::Ordering, time::SystemTime};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use tidewire_protocol::{ChannelName, Encoding, Position, frame::StateItem};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    BuildError, Error, History, HistoryPage, Options, Publish, Published, Status, Subscription,
+    TokenError, TokenReason,
+    core::{RawItems, RawPage, Read},
+    driver::{CALLS_MAX, Call, Driver, Endpoint, Shared, Tls},
+};
+
+/// Pages of a state that are read at most for one answer: a node's state is smaller.
+const STATE_PAGES_MAX: usize = 4_096;
+/// A state read again because the log began another life between two pages.
+const STATE_TRIES: usize = 3;
+
+/// Where tokens come from.
+#[derive(Clone)]
+pub(crate) enum TokenSource {
+    Anonymous,
+    Fixed(String),
+    Asked(Arc<dyn Fn(TokenReason) -> BoxFuture<'static, Result<String, TokenError>> + Send + Sync>),
+}
+
+impl TokenSource {
+    pub(crate) fn fetch(
+        &self,
+        reason: TokenReason,
+    ) -> impl Future<Output = Result<Option<String>, TokenError>> + Send + 'static {
+        let source = self.clone();
+        async move {
+            match source {
+                Self::Anonymous => Ok(None),
+                Self::Fixed(token) => Ok(Some(token)),
+                Self::Asked(ask) => ask(reason).await.map(Some),
+            }
+        }
+    }
+}
+
+/// A client to be made; see [`Client::builder`].
+#[must_use]
+pub struct Builder {
+    urls: Vec<String>,
+    tokens: TokenSource,
+    encoding: Encoding,
+    tls: Tls,
+    sdk: String,
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Neither addresses nor tokens: both may hold secrets.
+        f.debug_struct("Builder")
+            .field("encoding", &self.encoding)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Builder {
+    /// One more address: of another node of the same cluster, where nothing balances between them.
+    /// When a connection is lost or refused, the next try goes to the next address.
+    pub fn url(mut self, url: impl Into<String>) -> Self {
+        self.urls.push(url.into());
+        self
+    }
+
+    /// This token, always. Without one, the client is anonymous.
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.tokens = TokenSource::Fixed(token.into());
+        self
+    }
+
+    /// Asks for a token whenever one is needed: at first, when it nears its end, when the node did
+    /// not take it. An answer may take 30 s; [`TokenError::Forbidden`] stops the client.
+    pub fn token_source<F, A>(mut self, source: F) -> Self
+    where
+        F: Fn(TokenReason) -> A + Send + Sync + 'static,
+        A: Future<Output = Result<String, TokenError>> + Send + 'static,
+    {
+        self.tokens = TokenSource::Asked(Arc::new(move |reason| source(reason).boxed()));
+        self
+    }
+
+    /// How frames are written; JSON unless said otherwise.
+    pub const fn encoding(mut self, encoding: Encoding) -> Self {
+        self.encoding = encoding;
+        self
+    }
+
+    /// Which certificates `wss` trusts, and which it shows; the roots of the web unless said
+    /// otherwise.
+    pub fn tls(mut self, config: Arc<tokio_rustls::rustls::ClientConfig>) -> Self {
+        self.tls = Tls::Configured(config);
+        self
+    }
+
+    /// Name and version of the program, for the eyes of the node's operator; at most 128 bytes.
+    pub fn sdk(mut self, sdk: &str) -> Self {
+        let end = sdk.floor_char_boundary(SDK_BYTES_MAX);
+        self.sdk = sdk[..end].to_owned();
+        self
+    }
+
+    /// Starts the client's task on the present tokio runtime. It connects at once and goes on
+    /// until the client is closed, refused for good, or every handle and subscription is dropped.
+    ///
+    /// # Errors
+    /// No address, or one that is none. Everything else is told by [`Client::status`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn connect(self) -> Result<Client, BuildError> {
+        if self.urls.is_empty() {
+            return Err(BuildError::NoUrl);
+        }
+        let endpoints: Vec<Endpoint> = self
+            .urls
+            .iter()
+            .map(|url| {
+                Ok(Endpoint {
+                    url: endpoint(url)?,
+                    encoding: self.encoding,
+                    tls: self.tls.clone(),
+                })
+            })
+            .collect::<Result<_, BuildError>>()?;
+        let (calls, received) = mpsc::channel(CALLS_MAX);
+        let shared = Arc::new(Shared {
+            status: watch::Sender::new(Status::Connecting),
+            clock_offset: 0.into(),
+        });
+        let driver = Driver::new(endpoints, self.tokens, self.sdk, Arc::clone(&shared));
+        tokio::spawn(driver.run(received));
+        Ok(Client { calls, shared })
+    }
+}
+
+/// Longest text about the program a node takes.
+const SDK_BYTES_MAX: usize = 128;
+
+/// The address as the WebSocket library takes it; the path `/v1/connect` where none is given.
+fn endpoint(url: &str) -> Result<String, BuildError> {
+    let (scheme, rest) = url.split_once("://").ok_or(BuildError::Url)?;
+    let scheme = match scheme {
+        "ws" | "http" => "ws",
+        "wss" | "https" => "wss",
+        _ => return Err(BuildError::Url),
+    };
+    let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    if host.is_empty() {
+        return Err(BuildError::Url);
+    }
+    let path = if path.is_empty() || path == "/" {
+        "/v1/connect"
+    } else {
+        path
+    };
+    Ok(format!("{scheme}://{host}{path}"))
+}
+
+/// One session with the hub, whatever becomes of its connections. Cheap to clone; all clones are
+/// the same client.
+#[derive(Clone)]
+pub struct Client {
+    calls: mpsc::Sender<Call>,
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client")
+            .field("status", &*self.shared.status.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Begins a client of the node at this address: `wss://host`, `ws://`, or the same with
+    /// `https` and `http`; the path `/v1/connect` is added where none is given.
+    pub fn builder(url: impl Into<String>) -> Builder {
+        Builder {
+            urls: vec![url.into()],
+            tokens: TokenSource::Anonymous,
+            encoding: Encoding::Json,
+            tls: Tls::Web,
+            sdk: concat!("tidewire-rust/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+
+    /// Subscribes to a channel, now or as soon as there is a connection. A refusal is an event of
+    /// the subscription. Dropping it unsubscribes.
+    ///
+    /// # Errors
+    /// The channel is no name, is subscribed to by this client already, or the session holds as
+    /// many as it may; the client is closed or blocked.
+    pub async fn subscribe(&self, channel: &str, options: Options) -> Result<Subscription, Error> {
+        let channel = ChannelName::new(channel)?;
+        let wish = options.wish()?;
+        let (reply, answer) = oneshot::channel();
+        let name = channel.clone();
+        self.call(Call::Subscribe {
+            channel,
+            wish,
+            reply,
+        })
+        .await?;
+        let (id, queue) = answer.await.map_err(|_gone| self.over())??;
+        Ok(Subscription::new(self.clone(), name, id, queue))
+    }
+
+    /// Publishes, and waits for the acknowledgement. Without a connection it waits in a bounded
+    /// outbox; across connections it is sent again with the same id, so that it is applied once.
+    ///
+    /// Cancel-safe: once it was polled, dropping the future gives up the answer, not the
+    /// publication.
+    ///
+    /// # Errors
+    /// The node refused it, the outbox is full, or no acknowledgement came in its time.
+    pub async fn publish(&self, channel: &str, publish: Publish) -> Result<Published, Error> {
+        self.enqueue(channel, publish).await?.acknowledged().await
+    }
+
+    /// Puts a publication into the outbox and does not wait for the acknowledgement. Publications
+    /// of one client are sent in the order in which they were put there.
+    ///
+    /// # Errors
+    /// A name or the data is none; the client is closed or blocked.
+    pub async fn enqueue(&self, channel: &str, publish: Publish) -> Result<Enqueued, Error> {
+        let (publication, queue_for_ms) = publish.into_command(channel)?;
+        let (reply, answer) = oneshot::channel();
+        self.call(Call::Publish {
+            publication,
+            queue_for_ms,
+            reply,
+        })
+        .await?;
+        Ok(Enqueued {
+            client: self.clone(),
+            answer,
+        })
+    }
+
+    /// One page of what the channel kept.
+    ///
+    /// # Errors
+    /// The node refused it, no answer came within 30 s, or too many reads wait.
+    pub async fn history(&self, channel: &str, history: History) -> Result<HistoryPage, Error> {
+        let channel = ChannelName::new(channel)?;
+        let page = self.read(history.read(channel)).await?;
+        Ok(HistoryPage::new(&history, page))
+    }
+
+    /// The whole keyed state of a channel as of one moment, and that moment.
+    ///
+    /// # Errors
+    /// As [`history`](Self::history).
+    pub async fn state(&self, channel: &str) -> Result<(Vec<StateItem>, Position), Error> {
+        let channel = ChannelName::new(channel)?;
+        for _try in 1..STATE_TRIES {
+            if let Some(state) = self.try_state(&channel).await? {
+                return Ok(state);
+            }
+        }
+        self.try_state(&channel).await?.ok_or(Error::Timeout)
+    }
+
+    /// None where the log began another life between two pages.
+    async fn try_state(
+        &self,
+        channel: &ChannelName,
+    ) -> Result<Option<(Vec<StateItem>, Position)>, Error> {
+        let mut all: Vec<StateItem> = Vec::new();
+        let mut head: Option<Position> = None;
+        for _page in 0..STATE_PAGES_MAX {
+            let from = all.last().map_or(0, |item| item.publication.offset + 1);
+            let channel = channel.clone();
+            let page = self.read(Read::State { channel, from }).await?;
+            if head
+                .as_ref()
+                .is_some_and(|head| head.epoch != page.head.epoch)
+            {
+                return Ok(None);
+            }
+            let more = page.more && page.items != RawItems::State(Vec::new());
+            if let RawItems::State(items) = page.items {
+                all.extend(items);
+            }
+            head = Some(page.head.clone());
+            if !more {
+                return Ok(Some((all, page.head)));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn read(&self, read: Read) -> Result<RawPage, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.call(Call::Read(read, reply)).await?;
+        answer.await.map_err(|_gone| self.over())?
+    }
+
+    /// How the client stands, and every change of it.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.shared.status.subscribe()
+    }
+
+    /// Waits until the client is connected.
+    ///
+    /// # Errors
+    /// It was closed, or is blocked.
+    pub async fn online(&self) -> Result<(), Error> {
+        let mut status = self.status();
+        let there = |status: &Status| matches!(status, Status::Online(_)) || status.is_final();
+        let found = status
+            .wait_for(there)
+            .await
+            .map_err(|_gone| Error::Closed)?;
+        match &*found {
+            Status::Blocked(code) => Err(Error::Blocked(*code)),
+            Status::Closed => Err(Error::Closed),
+            Status::Online(_) | Status::Connecting | Status::Offline { .. } | Status::Suspended => {
+                Ok(())
+            }
+        }
+    }
+
+    /// Up to where each subscription was handled: its reader asked for what comes after. To go on
+    /// from there in another process, give them as [`Start::After`](crate::Start::After).
+    ///
+    /// # Errors
+    /// The client is closed or blocked.
+    pub async fn positions(&self) -> Result<Vec<(ChannelName, Position)>, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.call(Call::Positions(reply)).await?;
+        answer.await.map_err(|_gone| self.over())
+    }
+
+    /// Unix ms of the broker's clock, by which keys expire; this machine's before the first
+    /// connection.
+    #[must_use]
+    pub fn broker_now_ms(&self) -> u64 {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = u64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
+        now.saturating_add_signed(self.shared.clock_offset.load(Ordering::Relaxed))
+    }
+
+    /// The machine woke, or the network changed: a connection that was silent has to show within
+    /// 2 s that it lives, and a wait for the next try ends.
+    ///
+    /// # Errors
+    /// The client is closed or blocked.
+    pub async fn wake(&self) -> Result<(), Error> {
+        self.call(Call::Wake).await
+    }
+
+    /// Ends the connection and keeps the session, until [`wake`](Self::wake).
+    ///
+    /// # Errors
+    /// The client is closed or blocked.
+    pub async fn suspend(&self) -> Result<(), Error> {
+        self.call(Call::Suspend).await
+    }
+
+    /// Ends the client; the node keeps the session for its time. Returns when the connection is
+    /// closed, within some seconds. What waits for an answer fails with [`Error::Closed`].
+    pub async fn close(self) {
+        self.finish(false).await;
+    }
+
+    /// Ends the client and its session: nothing is left to resume, presence ends at once.
+    pub async fn leave(self) {
+        self.finish(true).await;
+    }
+
+    async fn finish(self, leave: bool) {
+        let (reply, ended) = oneshot::channel();
+        if self.call(Call::Close { leave, reply }).await.is_ok() {
+            // The driver answers by dropping it.
+            let _ended = ended.await;
+        }
+    }
+
+    pub(crate) async fn call(&self, call: Call) -> Result<(), Error> {
+        self.calls.send(call).await.map_err(|_gone| self.over())
+    }
+
+    /// Why nothing is answered.
+    pub(crate) fn over(&self) -> Error {
+        match &*self.shared.status.borrow() {
+            Status::Blocked(code) => Error::Blocked(*code),
+            Status::Closed
+            | Status::Connecting
+            | Status::Online(_)
+            | Status::Offline { .. }
+            | Status::Suspended => Error::Closed,
+        }
+    }
+}
+
+/// A publication in the outbox.
+#[derive(Debug)]
+#[must_use = "whether it was published is known only by waiting for it"]
+pub struct Enqueued {
+    client: Client,
+    answer: oneshot::Receiver<Result<Published, Error>>,
+}
+
+impl Enqueued {
+    /// Waits for the acknowledgement.
+    ///
+    /// # Errors
+    /// As [`Client::publish`].
+    pub async fn acknowledged(self) -> Result<Published, Error> {
+        let Self { client, answer } = self;
+        answer.await.map_err(|_gone| client.over())?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_gets_the_scheme_and_path_it_needs() {
+        for (given, made) in [
+            ("ws://h:1", "ws://h:1/v1/connect"),
+            ("http://h/", "ws://h/v1/connect"),
+            ("https://h", "wss://h/v1/connect"),
+            ("wss://[::1]:9/other?x=1", "wss://[::1]:9/other?x=1"),
+        ] {
+            assert_eq!(endpoint(given).as_deref(), Ok(made));
+        }
+        for wrong in ["h:1", "ftp://h", "ws://", "ws:///path"] {
+            assert_eq!(endpoint(wrong), Err(BuildError::Url));
+        }
+    }
+}

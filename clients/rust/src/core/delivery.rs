@@ -1,0 +1,314 @@
+//! What frames do to a channel, and what its reader is told.
+//!
+//! Part of the engine. A state that is not whole is made whole here: by the pages the node sends,
+//! or by reading it beside the living log where it sends none.
+
+use std::sync::Arc;
+
+use tidewire_protocol::{
+    ChannelName, Command, Epoch, Position, Publication,
+    command::Fallback,
+    frame::{Recovery, StateItem},
+};
+
+use super::{
+    Engine, Now, RawItems, RawPage,
+    channels::Channel,
+    engine::Refusal,
+    log::{ChannelLog, Phase, Step},
+    requests::Purpose,
+};
+use crate::{
+    Event,
+    event::{GapReason, Message},
+};
+
+impl Engine {
+    pub(super) fn begun(
+        &mut self,
+        name: &ChannelName,
+        position: Position,
+        recovery: Recovery,
+        now: Now,
+    ) {
+        let Some(channel) = self.channels.get(name) else {
+            return;
+        };
+        let asked = channel.log.phase == Phase::Opening;
+        if !matches!(
+            channel.log.begun(position.clone(), recovery),
+            Step::Begun { .. }
+        ) {
+            return;
+        }
+        channel.retry.failures = 0;
+        let state = channel.wish.fallback == Fallback::State;
+        let anew = recovery != Recovery::Full;
+        if anew {
+            channel.incomplete = state;
+            channel.healing = false;
+            channel.acked = Some(position.clone());
+        }
+        // A state that was begun on an earlier connection, or lost under a living reader, does not
+        // come by itself.
+        let read = channel.incomplete && (!anew || !asked);
+        let event = match recovery {
+            Recovery::Full => None,
+            Recovery::Fresh => Some(Event::Fresh(position)),
+            Recovery::Reset => Some(Event::Reset(position)),
+        };
+        self.tell(name, event, now);
+        if read {
+            self.read_state(name, 0);
+        }
+    }
+
+    pub(super) fn message(&mut self, name: &ChannelName, publication: Arc<Publication>, now: Now) {
+        let offset = publication.offset;
+        let step = self.feed(name, now, |log| log.message(offset));
+        let Step::Deliver { replayed, skipped } = step else {
+            return;
+        };
+        let cursor = self
+            .channels
+            .get(name)
+            .and_then(|channel| channel.log.cursor.clone());
+        let message = cursor.map(|cursor| {
+            Event::Message(Message {
+                epoch: cursor.epoch,
+                publication,
+                replayed,
+                skipped,
+            })
+        });
+        self.tell(name, message, now);
+    }
+
+    pub(super) fn snapshot(&mut self, name: &ChannelName, items: Vec<StateItem>, more: bool) {
+        let Some(channel) = self.channels.get(name) else {
+            return;
+        };
+        if channel.log.phase != Phase::Replaying {
+            return;
+        }
+        channel.incomplete = more;
+        let told = channel.delivery(Event::State { items, more });
+        if let Some(effect) = told {
+            self.effect(effect);
+        }
+    }
+
+    pub(super) fn live(&mut self, name: &ChannelName, offset: u64, now: Now) {
+        let step = self.feed(name, now, |log| log.live(offset));
+        let Step::Live { recovery, replayed } = step else {
+            return;
+        };
+        let Some(channel) = self.channels.get(name) else {
+            return;
+        };
+        // Where the node sends no state there is none to wait for.
+        channel.incomplete &= channel.healing;
+        let position = channel.log.cursor.clone();
+        let event = position.map(|position| Event::Live {
+            position,
+            recovery,
+            replayed,
+        });
+        self.tell(name, event, now);
+    }
+
+    pub(super) fn gap(
+        &mut self,
+        name: &ChannelName,
+        from: u64,
+        to: u64,
+        reason: GapReason,
+        now: Now,
+    ) {
+        let step = self.feed(name, now, |log| log.gap(from, to, reason));
+        if let Step::Gap { from, to, reason } = step {
+            self.tell_gap(name, from, to, reason, now);
+        }
+    }
+
+    pub(super) fn rewind(
+        &mut self,
+        name: &ChannelName,
+        epoch: &Epoch,
+        to: u64,
+        lost: u64,
+        now: Now,
+    ) {
+        let step = self.feed(name, now, |log| log.rewind(epoch, to));
+        if step != Step::Rewind {
+            return;
+        }
+        let epoch = epoch.clone();
+        let read = self.channels.get(name).is_some_and(|channel| {
+            channel.incomplete |= lost > 0 && channel.wish.fallback == Fallback::State;
+            channel.incomplete
+        });
+        self.tell(name, Some(Event::Rewind { epoch, to, lost }), now);
+        if read {
+            self.read_state(name, 0);
+        }
+    }
+
+    pub(super) fn stale(&mut self, name: Option<&ChannelName>, since: u64) {
+        let mut told = Vec::new();
+        let since = (since > 0).then_some(since);
+        let mut mark = |channel: &mut Channel| {
+            channel.stale = since.is_some();
+            told.extend(channel.delivery(Event::Stale(since)));
+        };
+        match name {
+            Some(name) => {
+                if let Some(channel) = self.channels.get(name) {
+                    mark(channel);
+                }
+            }
+            None => self.channels.all().for_each(mark),
+        }
+        for effect in told {
+            self.effect(effect);
+        }
+    }
+
+    pub(super) fn refused(&mut self, name: &ChannelName, refusal: Refusal, now: Now) {
+        let random = self.random();
+        let Some(channel) = self.channels.get(name) else {
+            return;
+        };
+        if !channel.log.refused() {
+            return;
+        }
+        channel.asked = None;
+        if let Some(retry_ms) = refusal.passes() {
+            channel.retry.again(now.ms, random, retry_ms);
+            return;
+        }
+        channel.refused = true;
+        let Refusal { code, text, .. } = refusal;
+        self.tell(name, Some(Event::Refused { code, text }), now);
+    }
+
+    /// Lets the log take a frame; what it says about missing publications is done here.
+    fn feed(
+        &mut self,
+        name: &ChannelName,
+        now: Now,
+        mut take: impl FnMut(&mut ChannelLog) -> Step,
+    ) -> Step {
+        let Some(channel) = self.channels.get(name) else {
+            return Step::Nothing;
+        };
+        match take(&mut channel.log) {
+            Step::Hole => {
+                channel.asked = None;
+                Step::Nothing
+            }
+            Step::Gap {
+                from,
+                to,
+                reason: GapReason::Missing,
+            } => {
+                self.tell_gap(name, from, to, GapReason::Missing, now);
+                let channel = self.channels.get(name);
+                channel.map_or(Step::Nothing, |channel| take(&mut channel.log))
+            }
+            step @ (Step::Nothing
+            | Step::Begun { .. }
+            | Step::Deliver { .. }
+            | Step::Gap { .. }
+            | Step::Rewind
+            | Step::Live { .. }) => step,
+        }
+    }
+
+    fn tell_gap(&mut self, name: &ChannelName, from: u64, to: u64, reason: GapReason, now: Now) {
+        let Some(channel) = self.channels.get(name) else {
+            return;
+        };
+        let state = channel.wish.fallback == Fallback::State;
+        channel.incomplete |= state;
+        // While it catches up, the node sends the state that heals a gap by itself.
+        let told = reason != GapReason::Missing && channel.log.phase == Phase::Replaying;
+        self.tell(name, Some(Event::Gap { from, to, reason }), now);
+        if state && !told {
+            self.read_state(name, 0);
+        }
+    }
+
+    fn tell(&mut self, name: &ChannelName, event: Option<Event>, now: Now) {
+        let channel = self.channels.get(name);
+        let told = channel
+            .zip(event)
+            .and_then(|(channel, event)| channel.delivery(event));
+        if let Some(effect) = told {
+            self.effect(effect);
+            self.beat(now);
+        }
+    }
+}
+
+/// Reading a state that does not come by itself.
+impl Engine {
+    /// Asks for the page of the state from this offset on.
+    pub(super) fn read_state(&mut self, name: &ChannelName, from: u64) {
+        if let Some(channel) = self.channels.get(name) {
+            channel.healing = true;
+            channel.heal.stop();
+        }
+        if self.link.writable() {
+            let i = self.requests.once(Purpose::Heal(name.clone()));
+            let channel = name.clone();
+            self.send(Command::State { i, channel, from });
+        }
+    }
+
+    pub(super) fn heal_page(&mut self, name: &ChannelName, page: RawPage, now: Now) {
+        let random = self.random();
+        let Some(channel) = self.channels.get(name).filter(|channel| channel.healing) else {
+            return;
+        };
+        let same =
+            channel.log.cursor.as_ref().map(|cursor| &cursor.epoch) == Some(&page.head.epoch);
+        if !same {
+            // The log began another life meanwhile; a frame on its way says so.
+            channel.heal.again(now.ms, random, 0);
+            return;
+        }
+        let items = match page.items {
+            RawItems::State(items) => items,
+            RawItems::History(_) => Vec::new(),
+        };
+        let next = items.last().map(|item| item.publication.offset + 1);
+        let next = next.filter(|_| page.more);
+        if next.is_none() {
+            channel.healing = false;
+            channel.incomplete = false;
+            channel.heal.failures = 0;
+        }
+        let more = next.is_some();
+        self.tell(name, Some(Event::State { items, more }), now);
+        if let Some(from) = next {
+            self.read_state(name, from);
+        }
+    }
+
+    pub(super) fn heal_failed(&mut self, name: &ChannelName, refusal: &Refusal, now: Now) {
+        let random = self.random();
+        let Some(channel) = self.channels.get(name).filter(|channel| channel.healing) else {
+            return;
+        };
+        if refusal.code.temporary() || refusal.retry_ms.is_some() {
+            channel
+                .heal
+                .again(now.ms, random, refusal.retry_ms.unwrap_or(0));
+        } else {
+            // There is no state to be had, so nothing of it is missing.
+            channel.healing = false;
+            channel.incomplete = false;
+        }
+    }
+}

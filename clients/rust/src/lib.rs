@@ -1,0 +1,35 @@
+//! A client of Tidewire: sessions that outlive their connections, as streams.
+//!
+//! [`Client`] is one session with a hub: it connects by itself, resumes by itself, and tells what
+//! could not be had instead of skipping it. [`Subscription`] is a channel as a stream of
+//! [`Event`]s. The rules are in `core`, which does no IO; `driver` is the task that does.
+
+mod client;
+mod core;
+mod driver;
+mod error;
+mod event;
+mod requests;
+mod subscription;
+
+pub use client::{Builder, Client, Enqueued};
+pub use core::TokenReason;
+pub use error::{BuildError, Error, TokenError};
+pub use event::{Event, GapReason, Loss, Message, Online, Status};
+pub use requests::{History, HistoryPage, Publish};
+pub use subscription::{Options, Start, Subscription};
+pub use tidewire_protocol::{
+    ChannelName, CloseCode, Encoding, Epoch, ErrorCode, Name, Payload, Position, Publication,
+    command::Mode,
+    frame::{Recovery, StateItem},
+};
+pub use tokio_rustls::rustls;
+
+/// Where a publication is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// Its place in the log.
+    pub position: Position,
+    /// It had been applied before; the position is the first one.
+    pub duplicate: bool,
+}

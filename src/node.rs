@@ -109,6 +109,7 @@ impl Node {
         let broker = Arc::clone(&seams.broker);
         let feed = Feed::new(seams.broker, logs, tasks.clone());
         let gateway = gateway(&config, node, feed, seams.store, metrics, &tasks)?;
+        gateway.feed.start();
         gateway.start();
         tasks.spawn_until_stop(Arc::clone(&gateway.presence).run());
         tasks.spawn_until_stop(upkeep(Arc::clone(&gateway)));

@@ -73,7 +73,7 @@ impl Frames {
 
     /// The bytes of the frame at `offset`, without separator.
     pub fn frame(&self, offset: u64) -> Option<&[u8]> {
-        let run = self.run(offset.checked_sub(1)?, 1)?;
+        let run = self.run(offset.checked_sub(1)?, offset, 1)?;
         (run.last == offset).then_some(run.bytes)
     }
 
@@ -119,11 +119,11 @@ impl Frames {
         }
     }
 
-    /// The frames after `cursor`, at least one and as many more as fit into `bytes_max`.
-    /// None: nothing after the cursor is held, or its successor is not.
-    pub fn run(&self, cursor: u64, bytes_max: usize) -> Option<Run<'_>> {
+    /// The frames after `cursor` up to `end`, at least one and as many more as fit into
+    /// `bytes_max`. None: nothing of it is held, or the cursor's successor is not.
+    pub fn run(&self, cursor: u64, end: u64, bytes_max: usize) -> Option<Run<'_>> {
         let index = usize::try_from((cursor + 1).checked_sub(self.first)?).ok()?;
-        if index >= self.ends.len() {
+        if index >= self.ends.len() || cursor >= end {
             return None;
         }
         let from = if index == 0 {
@@ -140,6 +140,7 @@ impl Frames {
                 .saturating_sub(1)
                 .max(index)
         };
+        let last = last.min(usize::try_from(end - self.first).unwrap_or(usize::MAX));
         let at = |end: u64| self.start + usize::try_from(end - self.base).unwrap_or(usize::MAX);
         let separator = encode::separator(self.encoding).len();
         Some(Run {

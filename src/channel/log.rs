@@ -9,16 +9,19 @@ use tidewire_protocol::{
     frame::{GapReason, Publication},
 };
 
-use super::{Frames, LocalHead, Message, compacted::Compacted};
+use super::{
+    Frames, LocalHead, Message, Settled,
+    compacted::Compacted,
+    segments::{Boundary, Segments},
+};
+use crate::broker::{Head, lineage::Parts};
 
 #[derive(Debug)]
 pub struct Log {
     pub phase: Phase,
     /// Counts the epochs seen by this node: a cursor of another life is void.
     pub life: u32,
-    pub epoch: Epoch,
-    /// The number of the segment that mints.
-    pub segment: u32,
+    pub segments: Segments,
     pub head: u64,
     pub head_ts: u64,
     /// Names what is stored of the log: another one once an entry of it was rewritten.
@@ -66,8 +69,21 @@ pub enum Read {
         /// Why.
         reason: GapReason,
     },
-    /// The log began another life, which has this head.
+    /// The cursor is at or beyond the end of its segment: it is to go on from there.
+    Boundary(Boundary),
+    /// The log began another life, or forgot the cursor's segment; this is its head.
     NewLife(LocalHead),
+}
+
+/// How a publication of another epoch continues a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Continues {
+    /// As the first of the generation that follows.
+    AsNext,
+    /// Not at all: a generation before the log's announced it.
+    Stale,
+    /// The broker must be asked.
+    Unclear,
 }
 
 /// Versions drawn by this process; one is never drawn twice.
@@ -90,7 +106,7 @@ pub const ENCODINGS: [Encoding; 2] = [Encoding::Json, Encoding::MessagePack];
 impl Log {
     pub fn position(&self) -> Position {
         Position {
-            epoch: self.epoch.clone(),
+            epoch: self.segments.epoch().clone(),
             offset: self.head,
         }
     }
@@ -98,14 +114,20 @@ impl Log {
     pub fn local_head(&self) -> LocalHead {
         LocalHead {
             life: self.life,
-            segment: self.segment,
+            segment: self.segments.number(),
             position: self.position(),
         }
     }
 
-    pub fn begin(&mut self, head: &Position) {
-        self.epoch = head.epoch.clone();
-        self.head = head.offset;
+    /// Begins with what the broker says of the log.
+    pub fn begin(&mut self, head: &Head) {
+        self.segments.begin(&head.lineage);
+        self.move_head(head.position.offset);
+    }
+
+    /// Moves the head; what is read next begins behind it.
+    pub fn move_head(&mut self, head: u64) {
+        self.head = head;
         for (at, encoding) in ENCODINGS.into_iter().enumerate() {
             if self.tails[at].is_some() {
                 self.tails[at] = Some(Frames::new(encoding, self.head + 1));
@@ -116,11 +138,100 @@ impl Log {
         }
     }
 
-    pub fn append(&mut self, name: &ChannelName, publication: &Publication, tail_bytes: usize) {
-        if publication.offset <= self.head {
-            return;
+    /// Takes over what a comparison of heads found. The answer may be older than the log.
+    pub fn settle(&mut self, head: &Head) -> Settled {
+        let (epoch, offset) = (&head.position.epoch, head.position.offset);
+        if epoch == self.segments.epoch() {
+            if offset <= self.head {
+                return Settled::Same;
+            }
+            self.move_head(offset);
+            return Settled::Moved;
         }
+        let (theirs, ours) = (Parts::of(epoch), Parts::of(self.segments.epoch()));
+        if theirs.life != ours.life {
+            return self.replace(head);
+        }
+        if ours.is_newer_than(&theirs) {
+            return Settled::Unsure;
+        }
+        self.merge(head)
+    }
+
+    /// Begins another life.
+    fn replace(&mut self, head: &Head) -> Settled {
+        self.life += 1;
+        self.begin(head);
+        self.version = next_version();
+        Settled::Replaced
+    }
+
+    /// Goes on in another generation of the same life. Frames stay where all of them are on the
+    /// surviving log and nothing else is.
+    fn merge(&mut self, head: &Head) -> Settled {
+        let (segment, reached) = (self.segments.number(), self.head);
+        let offset = head.position.offset;
+        self.segments.merge(&head.lineage, offset);
+        let shared = self.segments.end_of_segment(segment, offset);
+        let is_whole = shared.is_some_and(|shared| shared >= reached);
+        if !is_whole || offset != reached {
+            self.move_head(offset);
+        }
+        self.version = next_version();
+        Settled::Forked { is_whole }
+    }
+
+    /// Takes over the head of an older generation: whoever answers with it for so long is the
+    /// primary that there is.
+    pub fn adopt(&mut self, head: &Head) -> Settled {
+        let (theirs, ours) = (
+            Parts::of(&head.position.epoch),
+            Parts::of(self.segments.epoch()),
+        );
+        if theirs.life == ours.life && theirs.generation != ours.generation {
+            self.merge(head)
+        } else {
+            self.settle(head)
+        }
+    }
+
+    /// How an announced publication of another epoch than the head's continues the log.
+    pub fn continues(&self, epoch: &Epoch, offset: u64) -> Continues {
+        let (theirs, ours) = (Parts::of(epoch), Parts::of(self.segments.epoch()));
+        if theirs.life != ours.life {
+            Continues::Unclear
+        } else if ours.is_newer_than(&theirs) {
+            Continues::Stale
+        } else if theirs.is_newer_than(&ours)
+            && theirs.previous == ours.generation
+            && theirs.start == offset
+            && offset == self.head + 1
+        {
+            Continues::AsNext
+        } else {
+            Continues::Unclear
+        }
+    }
+
+    /// The next generation mints from here on; nothing was lost.
+    pub fn extend(&mut self, epoch: &Epoch) {
+        self.segments.extend(epoch, self.head + 1);
+        self.version = next_version();
+    }
+
+    /// Appends what comes after the head. A hole moves the beginning of the tail behind it.
+    /// False: the frames held would not be consecutive; nothing was appended.
+    pub fn append(
+        &mut self,
+        name: &ChannelName,
+        publication: &Publication,
+        tail_bytes: usize,
+    ) -> bool {
         let whole = publication.offset == self.head + 1;
+        let is_dense = |tail: &Frames| !whole || tail.next() == publication.offset;
+        if publication.offset <= self.head || !self.tails.iter().flatten().all(is_dense) {
+            return false;
+        }
         for (at, encoding) in ENCODINGS.into_iter().enumerate() {
             let Some(tail) = &mut self.tails[at] else {
                 continue;
@@ -146,12 +257,14 @@ impl Log {
         }
         self.head = publication.offset;
         self.head_ts = publication.ts;
+        true
     }
 
+    /// Reads on from a cursor in a segment that ends at `end`.
     pub fn read_tail(
         &self,
         at: usize,
-        cursor: u64,
+        (cursor, end): (u64, u64),
         out: &mut Message,
         bytes_max: usize,
         keeps_history: bool,
@@ -164,11 +277,11 @@ impl Log {
                 return Read::Behind;
             }
             return Read::Gap {
-                to: tail.first() - 1,
+                to: end.min(tail.first() - 1),
                 reason: GapReason::NotKept,
             };
         }
-        let Some(run) = tail.run(cursor, bytes_max) else {
+        let Some(run) = tail.run(cursor, end, bytes_max) else {
             return Read::AtHead;
         };
         if run.bytes.len() > bytes_max && !out.is_empty() {
@@ -182,10 +295,11 @@ impl Log {
         }
     }
 
+    /// Reads on from a cursor in a segment that ends at `end`: the newest of each key up to there.
     pub fn read_compacted(
         &self,
         at: usize,
-        cursor: u64,
+        (cursor, end): (u64, u64),
         out: &mut Message,
         bytes_max: usize,
     ) -> Read {
@@ -198,6 +312,9 @@ impl Log {
         let begin = out.len();
         let (mut reached, mut count) = (cursor, 0);
         for (offset, frame) in compacted.after(cursor) {
+            if offset > end {
+                break;
+            }
             if !out.is_empty() && out.len() - begin + frame.len() > bytes_max {
                 return if count == 0 {
                     Read::Full
@@ -213,9 +330,9 @@ impl Log {
             (reached, count) = (offset, count + 1);
         }
         Read::Copied {
-            cursor: self.head,
+            cursor: end.min(self.head),
             count,
-            at_head: true,
+            at_head: self.head <= end,
         }
     }
 }

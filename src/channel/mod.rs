@@ -11,8 +11,11 @@ mod log;
 mod message;
 mod page;
 mod readers;
+mod reading;
+mod segments;
 #[cfg(test)]
 mod tests;
+mod writing;
 
 use std::sync::{
     Arc,
@@ -20,14 +23,13 @@ use std::sync::{
 };
 
 use parking_lot::Mutex;
-use tidewire_protocol::{
-    ChannelName, Encoding, Epoch, Position, command::Mode, frame::Publication,
-};
+use tidewire_protocol::{ChannelName, Encoding, Position, command::Mode};
 
 use self::{
     compacted::Compacted,
-    log::{Announced, Log, Phase, lane, next_version},
+    log::{Log, Phase, lane, next_version},
     readers::Readers,
+    segments::Segments,
 };
 pub use self::{
     frames::Frames,
@@ -35,8 +37,11 @@ pub use self::{
     message::{HEADER_BYTES_MAX, Message},
     page::Page,
     readers::{Reader, ReaderKey},
+    reading::{LocalHead, Look, Place},
+    segments::{Boundary, Standing},
+    writing::{Appended, Settled},
 };
-use crate::{broker::Head, telemetry::metrics::NamespaceMetrics};
+use crate::telemetry::metrics::NamespaceMetrics;
 
 /// The tail of one channel on this node, shared by all who read it.
 #[derive(Debug)]
@@ -81,28 +86,6 @@ pub struct ChannelOptions {
     pub tail_bytes: usize,
 }
 
-/// A reader's cursor, as this node names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    /// The life of the log it belongs to.
-    pub life: u32,
-    /// The segment it is in.
-    pub segment: u32,
-    /// The last offset given to the reader.
-    pub cursor: u64,
-}
-
-/// The head of a log, as this node knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LocalHead {
-    /// The life the log is in.
-    pub life: u32,
-    /// The segment that mints.
-    pub segment: u32,
-    /// Its epoch and the last offset minted.
-    pub position: Position,
-}
-
 /// Where a reader that joins stands.
 #[derive(Debug, Clone)]
 pub struct Joined {
@@ -125,8 +108,7 @@ impl Channel {
             log: Mutex::new(Log {
                 phase: Phase::Cutting(None),
                 life: 0,
-                epoch: Epoch::unknown(),
-                segment: 0,
+                segments: Segments::unknown(),
                 head: 0,
                 head_ts: 0,
                 version: next_version(),
@@ -146,101 +128,11 @@ impl Channel {
         self.counts.as_deref()
     }
 
-    /// The head.
-    pub fn head(&self) -> LocalHead {
-        self.log.lock().local_head()
-    }
-
-    /// The epoch a cursor belongs to. None: the log it was in is gone.
-    pub fn epoch_at(&self, place: Place) -> Option<Epoch> {
-        let log = self.log.lock();
-        (log.life == place.life).then(|| log.epoch.clone())
-    }
-
     /// The version of the stored log and its head: what was read of history after this call may be
     /// kept under the version for as long as it stands.
     pub fn version(&self) -> (u64, Position) {
         let log = self.log.lock();
         (log.version, log.position())
-    }
-
-    /// Sets the head that divides what must be read from what was announced. False: what was
-    /// announced meanwhile is of another life; the caller must ask for the head again.
-    pub fn cut(&self, head: &Head) -> bool {
-        let mut log = self.log.lock();
-        let Phase::Cutting(announced) = &mut log.phase else {
-            return true;
-        };
-        let announced = announced.take();
-        if let Some(announced) = &announced
-            && announced.position.epoch != head.position.epoch
-        {
-            return false;
-        }
-        log.phase = Phase::Live;
-        log.begin(&head.position);
-        if let Some(Announced { position, ts }) = announced
-            && position.offset > log.head
-        {
-            log.begin(&position);
-            log.head_ts = ts;
-        }
-        true
-    }
-
-    /// Appends the next publication. One at or below the head is dropped; a hole moves the
-    /// beginning of the tail behind it, so that readers fetch it from history. True: the channel
-    /// was clean, and the caller owes it a `mark_readers`.
-    pub fn append(&self, epoch: &Epoch, publication: &Arc<Publication>) -> bool {
-        let mut log = self.log.lock();
-        if let Phase::Cutting(announced) = &mut log.phase {
-            *announced = Some(Announced {
-                position: Position {
-                    epoch: epoch.clone(),
-                    offset: publication.offset,
-                },
-                ts: publication.ts,
-            });
-            return false;
-        }
-        if log.epoch != *epoch || publication.offset <= log.head {
-            return false;
-        }
-        log.append(&self.name, publication, self.tail_bytes);
-        drop(log);
-        !self.dirty.swap(true, Ordering::AcqRel)
-    }
-
-    /// The log began another life. True as in `append`.
-    pub fn reset(&self, head: &Head) -> bool {
-        let mut log = self.log.lock();
-        if let Phase::Cutting(announced) = &mut log.phase {
-            *announced = Some(Announced {
-                position: head.position.clone(),
-                ts: 0,
-            });
-            return false;
-        }
-        if log.epoch == head.position.epoch {
-            return false;
-        }
-        log.life += 1;
-        log.begin(&head.position);
-        log.version = next_version();
-        drop(log);
-        !self.dirty.swap(true, Ordering::AcqRel)
-    }
-
-    /// Forgets the frames up to an entry that was blanked: history serves the blank.
-    pub fn blank(&self, offset: u64) {
-        let mut log = self.log.lock();
-        log.version = next_version();
-        for tail in log.tails.iter_mut().flatten() {
-            tail.drop_through(offset);
-        }
-        for compacted in log.compacted.iter_mut().flatten() {
-            compacted.drop_through(offset);
-        }
     }
 
     /// Marks every reader and adds the idle ones to `idle`; answers how many there are and when
@@ -323,18 +215,6 @@ impl Channel {
         !self.keeps_history && self.readers() > 0
     }
 
-    /// Drops all frames; readers behind the head go to history or state, or meet a gap.
-    pub fn evict(&self) {
-        let mut log = self.log.lock();
-        let head = log.head;
-        for tail in log.tails.iter_mut().flatten() {
-            tail.clear();
-        }
-        for compacted in log.compacted.iter_mut().flatten() {
-            *compacted = Compacted::new(head);
-        }
-    }
-
     /// When a reader last read here, Unix ms.
     pub fn read_at(&self) -> u64 {
         self.read_at.load(Ordering::Relaxed)
@@ -343,23 +223,5 @@ impl Channel {
     /// Notes when a reader read here, Unix ms.
     pub fn touch(&self, now_ms: u64) {
         self.read_at.store(now_ms, Ordering::Relaxed);
-    }
-
-    /// Adds frames after `cursor` to the message, at most `bytes_max` of them; one frame larger
-    /// than that is added alone to a message that is empty.
-    pub fn read(&self, mode: Mode, place: Place, out: &mut Message, bytes_max: usize) -> Read {
-        let Place { life, cursor, .. } = place;
-        let log = self.log.lock();
-        if log.life != life {
-            return Read::NewLife(log.local_head());
-        }
-        if cursor >= log.head {
-            return Read::AtHead;
-        }
-        let at = lane(out.encoding());
-        match mode {
-            Mode::Every => log.read_tail(at, cursor, out, bytes_max, self.keeps_history),
-            Mode::Latest => log.read_compacted(at, cursor, out, bytes_max),
-        }
     }
 }

@@ -10,12 +10,13 @@ use parking_lot::Mutex;
 use tidewire_protocol::{ChannelName, Epoch, frame::Publication};
 use tokio::sync::SetOnce;
 
+use super::doubts::Doubts;
 use crate::{
     broker::{Announce, BrokerError, Head},
-    channel::{Channel, ChannelOptions, Reader},
+    channel::{Appended, Channel, ChannelOptions, Reader, Settled},
     clock,
     tasks::Tasks,
-    telemetry::metrics::Metrics,
+    telemetry::{labels::RepairCause, metrics::Metrics},
 };
 
 /// Bounds of what the node keeps of channels.
@@ -79,6 +80,7 @@ impl Slot {
 pub struct Logs {
     channels: DashMap<ChannelName, Arc<Slot>>,
     dirty: Mutex<Vec<Arc<Channel>>>,
+    doubts: Doubts,
     settings: Settings,
     tasks: Tasks,
     metrics: Arc<Metrics>,
@@ -94,6 +96,7 @@ impl Logs {
         Self {
             channels: DashMap::new(),
             dirty: Mutex::default(),
+            doubts: Doubts::default(),
             settings,
             tasks,
             metrics,
@@ -102,6 +105,52 @@ impl Logs {
 
     pub const fn settings(&self) -> Settings {
         self.settings
+    }
+
+    /// The channels to be compared with the broker, and whether it is in reach.
+    pub const fn doubts(&self) -> &Doubts {
+        &self.doubts
+    }
+
+    /// A followed channel.
+    pub fn get(&self, name: &ChannelName) -> Option<Arc<Channel>> {
+        let slot = self.channels.get(name)?;
+        Some(Arc::clone(&slot.channel))
+    }
+
+    /// The names of all followed channels that pass, in order.
+    pub fn names(&self, passes: &dyn Fn(&ChannelName) -> bool) -> Vec<ChannelName> {
+        let mut names: Vec<_> = self
+            .channels
+            .iter()
+            .map(|slot| slot.channel.name().clone())
+            .filter(passes)
+            .collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Counts what a comparison found, and notes who is to be told of it at the next `flush`.
+    pub fn settled(
+        &self,
+        channel: &Arc<Channel>,
+        (settled, owes_mark): (Settled, bool),
+        cause: RepairCause,
+    ) -> Settled {
+        if settled.changed() {
+            self.metrics.repairs.count(cause);
+        }
+        self.note(channel, settled, owes_mark);
+        settled
+    }
+
+    fn note(&self, channel: &Arc<Channel>, settled: Settled, owes_mark: bool) {
+        if let Settled::Forked { is_whole: false } = settled {
+            self.metrics.rewinds.increment(1);
+        }
+        if owes_mark {
+            self.dirty.lock().push(Arc::clone(channel));
+        }
     }
 
     /// How many channels are followed.
@@ -156,7 +205,10 @@ impl Logs {
             true
         });
         if bytes > self.settings.tails_bytes {
-            tails.sort_unstable_by_key(|(rank, _, _)| *rank);
+            // The name decides between equals, so that chance does not.
+            tails.sort_unstable_by(|(one, _, channel), (next, _, other)| {
+                (one, channel.name()).cmp(&(next, other.name()))
+            });
             for (_, held, channel) in tails {
                 if bytes <= self.settings.tails_bytes {
                     break;
@@ -166,6 +218,7 @@ impl Logs {
             }
         }
         self.metrics.channels.set(self.channels.len() as f64);
+        dropped.sort_unstable_by(|one, next| one.name().cmp(next.name()));
         dropped
     }
 
@@ -186,18 +239,33 @@ impl Logs {
 
 impl Announce for Logs {
     fn append(&self, channel: &ChannelName, epoch: &Epoch, publication: &Arc<Publication>) {
-        if let Some(slot) = self.channels.get(channel)
-            && slot.channel.append(epoch, publication)
-        {
-            self.dirty.lock().push(Arc::clone(&slot.channel));
+        let Some(slot) = self.channels.get(channel) else {
+            return;
+        };
+        match slot.channel.append(epoch, publication) {
+            Appended::Added { owes_mark, hole } => {
+                if owes_mark {
+                    self.dirty.lock().push(Arc::clone(&slot.channel));
+                }
+                if hole {
+                    self.metrics.repairs.count(RepairCause::Hole);
+                }
+            }
+            Appended::Dropped => {}
+            Appended::Doubted => self.doubts.add([channel.clone()], RepairCause::Hole),
+            Appended::Refused => {
+                self.metrics.invariant_violations.increment(1);
+                tracing::error!(offset = publication.offset, "a tail would have had a hole");
+                slot.channel.evict();
+                self.doubts.add([channel.clone()], RepairCause::Hole);
+            }
         }
     }
 
     fn reset(&self, channel: &ChannelName, head: &Head) {
-        if let Some(slot) = self.channels.get(channel)
-            && slot.channel.reset(head)
-        {
-            self.dirty.lock().push(Arc::clone(&slot.channel));
+        if let Some(slot) = self.channels.get(channel) {
+            let (settled, owes_mark) = slot.channel.reset(head);
+            self.note(&slot.channel, settled, owes_mark);
         }
     }
 
@@ -227,7 +295,14 @@ impl Announce for Logs {
         }
     }
 
-    fn doubt(&self, _is_doubted: &dyn Fn(&ChannelName) -> bool) {}
+    fn doubt(&self, is_doubted: &dyn Fn(&ChannelName) -> bool) {
+        self.doubts.add(self.names(is_doubted), RepairCause::Doubt);
+    }
 
-    fn reach(&self, _lost_since_ms: Option<u64>) {}
+    fn reach(&self, lost_since_ms: Option<u64>) {
+        match lost_since_ms {
+            Some(since_ms) => self.doubts.lose(since_ms),
+            None => self.doubts.regain(&self.names(&|_| true)),
+        }
+    }
 }

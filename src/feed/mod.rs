@@ -4,8 +4,11 @@
 //! delivery of what was appended, and the pages of history that laggards share. Called by the
 //! gateway and by the broker's announcements; it never knows sessions or sockets.
 
+mod distrust;
+mod doubts;
 mod logs;
 mod pages;
+mod repair;
 #[cfg(test)]
 mod tests;
 
@@ -15,11 +18,12 @@ use tidewire_protocol::ChannelName;
 use tokio::sync::RwLock;
 
 pub use self::logs::{Logs, Settings};
-use self::{logs::Slot, pages::Pages};
+use self::{distrust::Distrust, logs::Slot, pages::Pages};
 use crate::{
-    broker::{Broker, BrokerError, Head, StatePage, StateQuery},
-    channel::{Channel, ChannelOptions, Page},
+    broker::{Announce, Broker, BrokerError, Head, StatePage, StateQuery},
+    channel::{Channel, ChannelOptions, Page, Settled},
     tasks::Tasks,
+    telemetry::labels::RepairCause,
 };
 
 /// Most publications and bytes of one page read for a reader that is behind.
@@ -37,6 +41,10 @@ pub struct Feed {
     /// Read while interest is declared, written while it is withdrawn: a channel that is let go
     /// of and wanted again at once must end up followed.
     interest: Arc<RwLock<()>>,
+    /// Channels whose heads were older than their logs.
+    heads: Arc<Distrust>,
+    /// Channels whose heads were older than a client's position.
+    positions: Arc<Distrust>,
     tasks: Tasks,
 }
 
@@ -49,6 +57,8 @@ impl Feed {
             logs,
             pages,
             interest: Arc::default(),
+            heads: Arc::default(),
+            positions: Arc::default(),
             tasks,
         }
     }
@@ -127,12 +137,56 @@ impl Feed {
         }
     }
 
+    /// The heads of followed channels, in one step. Logs that went on in another generation or
+    /// life without this node's knowledge do so here, so that positions are judged by what there
+    /// is.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn meet(&self, channels: &[Arc<Channel>]) -> Result<Vec<Head>, BrokerError> {
+        if channels.is_empty() {
+            return Ok(Vec::new());
+        }
+        let names: Vec<_> = channels
+            .iter()
+            .map(|channel| channel.name().clone())
+            .collect();
+        let known: Vec<_> = channels.iter().map(|channel| channel.version()).collect();
+        let heads = self.broker.heads(&names).await?;
+        for ((channel, (version, position)), head) in channels.iter().zip(known).zip(&heads) {
+            // What only grew is on its way.
+            let is_other = head.position.epoch != position.epoch;
+            if is_other && self.settle(channel, head, version, RepairCause::Read) == Settled::Unsure
+            {
+                self.doubt(channel.name());
+            }
+        }
+        self.logs.flush();
+        Ok(heads)
+    }
+
     /// The heads of channels as the broker knows them, in one step.
     ///
     /// # Errors
     /// `Unavailable`.
     pub async fn heads(&self, channels: &[ChannelName]) -> Result<Vec<Head>, BrokerError> {
         self.broker.heads(channels).await
+    }
+
+    /// What was read for a client is of another log than the channel's: it is to be compared.
+    pub fn doubt(&self, channel: &ChannelName) {
+        let doubted = [channel.clone()];
+        self.logs.doubts().add(doubted, RepairCause::Read);
+    }
+
+    /// A client knows a newer generation of a channel than the broker: the broker is asked again.
+    /// True: until then the position is not to be judged.
+    pub fn distrusts(&self, channel: &ChannelName, now_ms: u64) -> bool {
+        let is_distrusted = self.positions.suspect(channel, now_ms);
+        if is_distrusted {
+            self.doubt(channel);
+        }
+        is_distrusted
     }
 
     /// The page of history a reader at `cursor` goes on with, shared by all who need it.

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 
 use super::{Gateway, socket::SocketWriter, websocket};
 use crate::{
-    channel::{HEADER_BYTES_MAX, Reader},
+    channel::{HEADER_BYTES_MAX, Message, Reader},
     clock,
     session::Session,
 };
@@ -94,6 +94,8 @@ pub struct Out {
     pub(super) behind: Slots,
     /// Where the next turn begins, so that no subscription starves another.
     pub(super) turn: u8,
+    /// The client was told that what it sees may be old.
+    pub(super) told_stale: bool,
     /// Nothing more is written.
     pub(super) dead: bool,
     /// The reason of our close, once decided: the close frame is in the rest, and nothing may
@@ -319,6 +321,14 @@ impl Out {
     pub(super) fn push(&mut self, encoding: Encoding, frame: &Frame) {
         frame.encode(encoding, &mut self.lane);
         self.lane.extend_from_slice(encode::separator(encoding));
+    }
+
+    /// Puts frames that were encoded elsewhere into the control lane.
+    pub(super) fn push_message(&mut self, message: Message) {
+        let separator = encode::separator(message.encoding());
+        self.lane
+            .extend_from_slice(&message.into_bytes()[HEADER_BYTES_MAX..]);
+        self.lane.extend_from_slice(separator);
     }
 
     /// The client took nothing for too long: there is no way left to tell it.

@@ -12,6 +12,7 @@ use tidewire_protocol::{
 
 use super::{
     connection::Connection,
+    stale,
     subscribe::{Wanted, subscribe},
 };
 use crate::{
@@ -87,6 +88,7 @@ pub async fn open(connection: &Arc<Connection>, hello: Hello) -> Option<Opened> 
     let (session, resumed) = (claimed.id.clone(), claimed.stored.is_some());
     welcome(connection, &claimed, identity, &opened);
     gateway.register(&session, connection);
+    stale::tell(connection);
     if let Some(outcome) = claimed.outcome {
         gateway.metrics.resumes.count(outcome);
     }

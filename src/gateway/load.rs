@@ -130,6 +130,10 @@ impl Connection {
         let step = match put(job.slot, sub, loaded, &mut message) {
             Paged::Moved(step) => step,
             Paged::Nothing => return false,
+            Paged::OtherLog => {
+                self.gateway.feed.doubt(job.channel.name());
+                return false;
+            }
         };
         if self.write(&mut out, message, &[step]) == Written::Nothing {
             out.behind.insert(job.slot);

@@ -12,9 +12,11 @@ mod deliver;
 mod hello;
 mod load;
 mod pages;
+mod place;
 mod read;
 mod refresh;
 mod socket;
+mod stale;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -109,6 +111,7 @@ impl Gateway {
             .spawn_until_stop(checkpoints::run(Arc::clone(self)));
         self.tasks
             .spawn_until_stop(checkpoints::extend(Arc::clone(self)));
+        self.tasks.spawn_until_stop(stale::run(Arc::clone(self)));
     }
 
     /// How many sessions have a connection here.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tidewire_protocol::{
-    ChannelName, ErrorCode, Frame,
+    ChannelName, Epoch, ErrorCode, Frame, Position,
     command::{History, Range, RequestId},
 };
 
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     auth::Right,
-    broker::{BrokerError, PageLimit, StateQuery},
+    broker::{BrokerError, Head, PageLimit, StateQuery, lineage::Standing},
     clock,
 };
 
@@ -48,10 +48,9 @@ pub async fn history(connection: &Arc<Connection>, request: History, budgets: &m
         .await
     {
         Ok(page) => {
+            let is_on_log = is_on_log(request.epoch, request.range, &page.head);
             let head = page.head.position;
-            // What lies before an offset past the head is the newest page; after it lies nothing.
-            let past_head = matches!(request.range, Range::After(offset) if offset > head.offset);
-            if request.epoch.is_some_and(|epoch| epoch != head.epoch) || past_head {
+            if !is_on_log {
                 connection.broker_error(Some(i), BrokerError::Gone)
             } else {
                 Frame::HistoryPage {
@@ -65,6 +64,25 @@ pub async fn history(connection: &Arc<Connection>, request: History, budgets: &m
         Err(error) => connection.broker_error(Some(i), error),
     };
     connection.send(&[frame]);
+}
+
+/// Whether what was asked for is on the surviving log: all up to the offset, in the epoch.
+fn is_on_log(epoch: Option<Epoch>, range: Range, head: &Head) -> bool {
+    let end = head.position.offset;
+    // What lies before an offset past the head is the newest page; after it lies nothing.
+    let offset = match range {
+        Range::After(offset) => offset,
+        Range::Before(Some(offset)) => offset.saturating_sub(1).min(end),
+        Range::Before(None) => end,
+    };
+    let Some(epoch) = epoch else {
+        return offset <= end;
+    };
+    let position = Position { epoch, offset };
+    match head.lineage.stand(&position, end) {
+        Standing::OnLog { .. } => true,
+        Standing::Forked { .. } | Standing::Elsewhere => false,
+    }
 }
 
 /// Answers a page of keyed state.

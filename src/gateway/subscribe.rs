@@ -6,16 +6,19 @@ use aws_lc_rs::digest;
 use tidewire_protocol::{
     ChannelName, ErrorCode, Frame, Name,
     command::{Fallback, Mode, Sub},
-    frame::Recovery,
 };
 
-use super::connection::Connection;
+use super::{
+    connection::Connection,
+    place::{Placed, leave_channel, place},
+};
 use crate::{
     auth::Right,
     broker::Head,
-    channel::{Channel, ChannelOptions, Joined, Reader, View},
+    channel::{Channel, ChannelOptions, Standing},
+    clock,
     config::{Namespace, Presence},
-    session::{Member, Session, Start, StartRequest, Wishes, plan},
+    session::{Member, Session},
     telemetry::labels::Rejection,
 };
 
@@ -30,6 +33,7 @@ pub struct Wanted {
 type Refusal = (ErrorCode, &'static str);
 
 const NO_BROKER: Refusal = (ErrorCode::Unavailable, "the broker does not answer");
+const BEHIND: Refusal = (ErrorCode::Unavailable, "the broker is behind this position");
 const FULL: Refusal = (
     ErrorCode::TooLarge,
     "the session holds as many subscriptions as it may",
@@ -59,30 +63,42 @@ pub async fn subscribe(connection: &Arc<Connection>, wanted: Vec<Wanted>) {
         return;
     }
     let channels = connection.gateway.feed.attach(&options).await;
-    let names: Vec<_> = accepted
+    let met: Vec<_> = accepted
         .iter()
-        .filter(|wanted| needs_head(&wanted.sub))
-        .map(|wanted| wanted.sub.channel.clone())
+        .zip(&channels)
+        .filter(|(wanted, _)| needs_head(&wanted.sub))
+        .filter_map(|(_, channel)| channel.as_ref().ok().cloned())
         .collect();
-    let heads = if names.is_empty() {
-        Ok(Vec::new())
-    } else {
-        connection.gateway.feed.heads(&names).await
-    };
+    let heads = connection.gateway.feed.meet(&met).await;
     let mut heads = heads.into_iter().flatten();
     for ((wanted, channel), option) in accepted.into_iter().zip(channels).zip(options) {
-        let head = if needs_head(&wanted.sub) {
-            heads.next()
-        } else {
-            None
+        let head = match &channel {
+            Ok(_) if needs_head(&wanted.sub) => heads.next(),
+            Ok(_) | Err(_) => None,
         };
         match channel {
+            Ok(channel) if is_behind(connection, &wanted.sub, &channel, head.as_ref()) => {
+                refuse(connection, &wanted, BEHIND).await;
+            }
             Ok(channel) if head.is_some() || !needs_head(&wanted.sub) => {
                 begin(connection, wanted, channel, head, option.1).await
             }
             Ok(_) | Err(_) => refuse(connection, &wanted, NO_BROKER).await,
         }
     }
+}
+
+/// Whether the client knows more of the channel than the broker: that may be a primary that
+/// others have left, and is not believed for a while.
+fn is_behind(connection: &Connection, sub: &Sub, channel: &Channel, head: Option<&Head>) -> bool {
+    let (Some(position), Some(head)) = (&sub.position, head) else {
+        return false;
+    };
+    matches!(channel.stand(position, &head.position), Standing::Newer(_))
+        && connection
+            .gateway
+            .feed
+            .distrusts(channel.name(), clock::now_ms())
 }
 
 /// Whether the start depends on what history holds.
@@ -202,96 +218,6 @@ fn membership(
     (session.fence.nonce, held, member)
 }
 
-enum Placed {
-    Done,
-    /// The session ended meanwhile.
-    Ended,
-    Full,
-    /// The feed let go of the channel meanwhile.
-    Closed,
-}
-
-fn place(
-    connection: &Arc<Connection>,
-    sub: &Sub,
-    channel: &Arc<Channel>,
-    head: Option<&Head>,
-    member: Option<Box<Member>>,
-) -> Placed {
-    let mut out = connection.lock();
-    let limit = connection.gateway.config.limits.subscriptions.get();
-    let Some(session) = &mut out.session else {
-        return Placed::Ended;
-    };
-    let held = session.slot_of(channel.name());
-    if held.is_none() && session.len() >= usize::try_from(limit).unwrap_or(usize::MAX) {
-        return Placed::Full;
-    }
-    let Some(slot) = held.or_else(|| session.free_slot()) else {
-        return Placed::Full;
-    };
-    let wishes = Wishes {
-        mode: sub.mode,
-        fallback: sub.fallback,
-        hz: sub.hz,
-        member,
-    };
-    let view = View {
-        encoding: connection.encoding,
-        mode: sub.mode,
-    };
-    let reader: Arc<dyn Reader> = Arc::clone(connection) as Arc<dyn Reader>;
-    let Some(joined) = channel.join(reader, slot, view) else {
-        return Placed::Closed;
-    };
-    if let Some(old) = session.sub(slot) {
-        leave_channel(connection, &old.channel, old.reader, old.wishes.mode);
-    }
-    let has_start = sub.position.is_some() || sub.fallback != Fallback::Now;
-    let (position, recovery) = match session.sub(slot) {
-        Some(old) if !has_start => {
-            let mut position = joined.head.position;
-            position.offset = old.progress.cursor;
-            session.change(slot, wishes, joined.key);
-            (position, Recovery::Full)
-        }
-        Some(_) | None => {
-            let start = start(sub, &joined, head);
-            session.remove(slot);
-            session.insert(slot, Arc::clone(channel), joined.key, wishes, &start);
-            (start.position, start.recovery)
-        }
-    };
-    let frame = Frame::Subscribed {
-        i: sub.i,
-        channel: channel.name().clone(),
-        position,
-        recovery,
-    };
-    out.push(connection.encoding, &frame);
-    connection
-        .gateway
-        .metrics
-        .subscriptions
-        .increment(if held.is_some() { 0.0 } else { 1.0 });
-    connection.mark_ready(slot);
-    connection.pull_under(&mut out);
-    Placed::Done
-}
-
-/// Where a new or moved subscription starts.
-fn start(sub: &Sub, joined: &Joined, head: Option<&Head>) -> Start {
-    let request = StartRequest {
-        position: sub.position.clone(),
-        fallback: sub.fallback,
-        mode: sub.mode,
-    };
-    let at = &joined.head.position;
-    let at_head = || Head::of_one(at.clone(), at.offset + 1, 0);
-    let head = head.cloned().unwrap_or_else(at_head);
-    plan(&request, &joined.head, &head)
-}
-
 /// A member's key: the user and a number that tells its sessions apart, never the session's id.
 /// The number is a digest of both, so that a session that enters again after a node was killed
 /// before it wrote the membership down is the same member.
@@ -311,22 +237,6 @@ fn member_key(session: &Session, channel: &ChannelName) -> Name {
     let text = format!("{}/{:08x}", &user[..cut], u32::from_be_bytes(number));
     Name::new(&text)
         .unwrap_or_else(|_user_was_valid| unreachable!("a user and a number make a valid name"))
-}
-
-fn leave_channel(
-    connection: &Connection,
-    channel: &Channel,
-    reader: crate::channel::ReaderKey,
-    mode: Mode,
-) {
-    channel.leave(
-        reader,
-        View {
-            encoding: connection.encoding,
-            mode,
-        },
-    );
-    channel.touch(crate::clock::now_ms());
 }
 
 /// Ends one subscription. Nothing of the channel follows. True: there was one.

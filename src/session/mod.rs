@@ -115,11 +115,14 @@ pub struct Sub {
 }
 
 impl Sub {
-    /// Moves the cursor. In another life of the log nothing was acknowledged yet.
-    pub const fn move_to(&mut self, progress: Progress) {
-        if progress.life != self.progress.life {
+    /// Moves the cursor. Where delivery starts over nothing was acknowledged yet, and what the
+    /// log lost is acknowledged no more.
+    pub fn move_to(&mut self, progress: Progress) {
+        let old = self.progress;
+        if (progress.life, progress.begun) != (old.life, old.begun) {
             self.floor = progress.begun;
         }
+        self.floor = self.floor.min(progress.cursor);
         self.progress = progress;
     }
 }

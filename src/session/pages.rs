@@ -12,10 +12,10 @@ use tidewire_protocol::{
     frame::{GapReason, StateItem},
 };
 
-use super::{Phase, Progress, Step, Sub};
+use super::{Phase, Step, Sub};
 use crate::{
     broker::{PageLimit, StatePage, StateQuery},
-    channel::{Message, Page},
+    channel::{Look, Message, Page},
 };
 
 /// Most bytes of history in one write: half of a turn, so that live subscriptions get theirs.
@@ -74,6 +74,8 @@ pub enum Paged {
     Moved(Step),
     /// It brought nothing: it is to be read again after a while.
     Nothing,
+    /// It is of another log than the channel's: besides, heads are to be compared.
+    OtherLog,
 }
 
 /// Puts what was read into the message.
@@ -83,19 +85,35 @@ pub fn put(slot: u8, sub: &Sub, loaded: &Loaded, message: &mut Message) -> Paged
         Loaded::History(page) => &page.head.position.epoch,
         Loaded::State(page) => &page.head.position.epoch,
     };
-    let now = sub.channel.head();
-    if now.life != step.progress.life {
-        step.begin_life(sub, now, message);
-        return Paged::Moved(step);
-    }
-    if *epoch != now.position.epoch {
-        return Paged::Nothing;
-    }
+    let place = step.progress.place();
+    let is_snapshot = matches!(step.progress.phase, Phase::Snapshot { .. });
+    let end = match sub.channel.look(place, epoch) {
+        Look::Within(end) => end,
+        // A snapshot that still stands is finished before the log goes on elsewhere.
+        Look::Boundary {
+            boundary,
+            is_its_page,
+        } if is_snapshot && boundary.to == place.cursor => {
+            if !is_its_page {
+                return Paged::OtherLog;
+            }
+            boundary.to
+        }
+        Look::Boundary { boundary, .. } => {
+            step.cross(sub, boundary, message);
+            return Paged::Moved(step);
+        }
+        Look::OtherLog => return Paged::OtherLog,
+        Look::NewLife(head) => {
+            step.begin_life(sub, head, message);
+            return Paged::Moved(step);
+        }
+    };
     match (loaded, step.progress.phase) {
-        (Loaded::History(page), _) => history(sub, page, &mut step, message),
+        (Loaded::History(page), _) => history(sub, page, end, &mut step, message),
         (Loaded::State(page), Phase::Snapshot { .. }) => snapshot(sub, page, &mut step, message),
         (Loaded::State(page), Phase::Replay | Phase::Live) => {
-            catch_up(sub, page, &mut step, message);
+            catch_up(sub, page, end, &mut step, message);
         }
     }
     if step.progress == sub.progress {
@@ -106,14 +124,14 @@ pub fn put(slot: u8, sub: &Sub, loaded: &Loaded, message: &mut Message) -> Paged
 }
 
 /// Frames of a history page after the cursor; a `gap` for what history dropped before it.
-fn history(sub: &Sub, page: &Page, step: &mut Step, message: &mut Message) {
+fn history(sub: &Sub, page: &Page, end: u64, step: &mut Step, message: &mut Message) {
     let first = page.first().unwrap_or(page.head.position.offset + 1);
     if first > step.progress.cursor + 1 {
-        step.pass_gap(sub, first - 1, GapReason::Expired, message);
+        step.pass_gap(sub, end.min(first - 1), GapReason::Expired, message);
         return;
     }
     let frames = page.frames(sub.channel.name(), message.encoding());
-    if let Some(run) = frames.run(step.progress.cursor, HISTORY_BYTES_MAX) {
+    if let Some(run) = frames.run(step.progress.cursor, end, HISTORY_BYTES_MAX) {
         message.push_encoded(run.bytes);
         step.advance(run.last, run.last - step.progress.cursor);
     }
@@ -142,23 +160,24 @@ fn snapshot(sub: &Sub, page: &StatePage, step: &mut Step, message: &mut Message)
     });
 }
 
-/// The newest publications per key above the cursor.
-fn catch_up(sub: &Sub, page: &StatePage, step: &mut Step, message: &mut Message) {
+/// The newest publications per key above the cursor and up to `end`.
+fn catch_up(sub: &Sub, page: &StatePage, end: u64, step: &mut Step, message: &mut Message) {
     let cursor = step.progress.cursor;
     if cursor < page.head.state_floor {
         // A tombstone above the cursor was dropped: the reader starts over with what there is.
-        let head = &page.head.position;
-        let next = Progress {
-            cursor: head.offset,
-            begun: head.offset,
-            phase: Phase::Snapshot { from: 1 },
-            replayed: 0,
-            ..step.progress
-        };
-        step.start_over(sub, head.epoch.clone(), next, message);
+        let mut head = sub.channel.head();
+        if head.position.epoch == page.head.position.epoch {
+            head.position.offset = page.head.position.offset;
+        }
+        step.start_over_at(sub, head, message);
         return;
     }
+    let mut count = 0;
     for item in &page.items {
+        if item.publication.offset > end {
+            break;
+        }
+        count += 1;
         message.push(&Frame::Msg {
             channel: sub.channel.name().clone(),
             publication: Arc::clone(&item.publication),
@@ -168,5 +187,5 @@ fn catch_up(sub: &Sub, page: &StatePage, step: &mut Step, message: &mut Message)
         Some(last) if page.more => last.publication.offset,
         Some(_) | None => page.head.position.offset,
     };
-    step.advance(reached.max(cursor), page.items.len() as u64);
+    step.advance(reached.min(end).max(cursor), count);
 }

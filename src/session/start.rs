@@ -7,7 +7,10 @@ use tidewire_protocol::{
 };
 
 use super::{Phase, Progress};
-use crate::{broker::Head, channel::LocalHead};
+use crate::{
+    broker::Head,
+    channel::{Boundary, LocalHead, Standing},
+};
 
 /// What a client asked for.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,15 +29,18 @@ pub struct Start {
     /// What `ok` names: where this delivery starts.
     pub position: Position,
     pub progress: Progress,
+    /// Where the client goes back to at once: its generation left no segment to read in.
+    pub rewind: Option<Boundary>,
 }
 
 /// Plans a start.
 ///
-/// `joined` is the node's head when the reader joined; `log` is the broker's
-/// head at or after that moment, of which only what history holds is used. A position on
-/// the log is always served from right behind it: what history no longer holds of that becomes
-/// a `gap` in its place.
-pub fn plan(request: &StartRequest, joined: &LocalHead, log: &Head) -> Start {
+/// `joined` is the node's head when the reader joined, and `standing` what its channel says of
+/// the position; `log` is the broker's head at or after that moment, of which only what history
+/// holds is used. A position on the log, or on one that was cut off, is always served from right
+/// behind it: what history no longer holds of that becomes a `gap` in its place, and what the log
+/// lost a `rewind`.
+pub fn plan(request: &StartRequest, standing: &Standing, joined: &LocalHead, log: &Head) -> Start {
     let head = joined.position.offset;
     let at = |recovery, cursor, phase| Start {
         recovery,
@@ -50,18 +56,19 @@ pub fn plan(request: &StartRequest, joined: &LocalHead, log: &Head) -> Start {
             phase,
             replayed: 0,
         },
+        rewind: None,
     };
-    let recovery = match &request.position {
-        None => Recovery::Fresh,
-        Some(position) => {
-            let on_log = position.epoch == joined.position.epoch && position.offset <= head;
-            let whole = request.mode == Mode::Every || position.offset >= log.state_floor;
-            if on_log && whole {
-                return at(Recovery::Full, position.offset, Phase::Replay);
-            }
-            Recovery::Reset
+    let mut recovery = Recovery::Fresh;
+    if let Some(position) = &request.position {
+        if let Some((segment, rewind)) = whole(request, position, standing, log) {
+            let mut start = at(Recovery::Full, position.offset, Phase::Replay);
+            start.position.epoch = position.epoch.clone();
+            start.progress.segment = segment;
+            start.rewind = rewind;
+            return start;
         }
-    };
+        recovery = Recovery::Reset;
+    }
     match request.fallback {
         Fallback::Now => at(recovery, head, Phase::Replay),
         Fallback::State => at(recovery, head, Phase::Snapshot { from: 1 }),
@@ -74,4 +81,24 @@ pub fn plan(request: &StartRequest, joined: &LocalHead, log: &Head) -> Start {
             )
         }
     }
+}
+
+/// The segment a position is served from, and the boundary that comes first. None: it cannot be
+/// served whole.
+fn whole(
+    request: &StartRequest,
+    position: &Position,
+    standing: &Standing,
+    log: &Head,
+) -> Option<(u32, Option<Boundary>)> {
+    let (segment, rewind) = match standing {
+        Standing::In { segment } => (*segment, None),
+        Standing::Beside(boundary) | Standing::Newer(Some(boundary)) => {
+            (boundary.segment, Some(boundary.clone()))
+        }
+        Standing::Newer(None) | Standing::Elsewhere => return None,
+    };
+    let from = rewind.as_ref().map_or(position.offset, |rewind| rewind.to);
+    let is_whole = request.mode == Mode::Every || from >= log.state_floor;
+    is_whole.then_some((segment, rewind))
 }

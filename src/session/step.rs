@@ -5,14 +5,14 @@
 
 use tidewire_protocol::{
     Epoch, Frame, Position,
-    command::Fallback,
+    command::{Fallback, Mode},
     frame::{GapReason, Recovery},
 };
 
 use super::{Phase, Progress, Sub};
-use crate::channel::{LocalHead, Message, Read};
+use crate::channel::{Boundary, LocalHead, Message, Read};
 
-/// Most looks of one read: a new life, a gap, the frames, the mark.
+/// Most looks of one read: a new life, a few boundaries, a gap, the frames, the mark.
 const LOOKS_MAX: usize = 8;
 
 /// What a subscription does if the message leaves.
@@ -76,6 +76,7 @@ impl Step {
                 Read::Full => return (step, End::More),
                 Read::Behind => return (step, End::Behind),
                 Read::Gap { to, reason } => step.pass_gap(sub, to, reason, message),
+                Read::Boundary(boundary) => step.cross(sub, boundary, message),
                 Read::NewLife(head) => step.begin_life(sub, head, message),
             }
         }
@@ -114,11 +115,54 @@ impl Step {
         self.gap = Some(reason);
         self.progress.cursor = to;
         if sub.wishes.fallback == Fallback::State {
-            if self.progress.phase == Phase::Live {
-                self.progress.replayed = 0;
-            }
-            self.progress.phase = Phase::Snapshot { from: 1 };
+            self.begin_snapshot();
         }
+    }
+
+    /// A snapshot of what the cursor stands on follows, then a replay.
+    const fn begin_snapshot(&mut self) {
+        if matches!(self.progress.phase, Phase::Live) {
+            self.progress.replayed = 0;
+        }
+        self.progress.phase = Phase::Snapshot { from: 1 };
+    }
+
+    /// Goes on in another segment, and tells how much of what the client had seen is not in it.
+    /// Values it holds may be among that, so it gets those that are, where it holds any.
+    pub fn cross(&mut self, sub: &Sub, boundary: Boundary, message: &mut Message) {
+        let Boundary { segment, epoch, to } = boundary;
+        let lost = self.progress.cursor.saturating_sub(to);
+        message.push(&Frame::Rewind {
+            channel: sub.channel.name().clone(),
+            epoch,
+            to,
+            lost,
+        });
+        (self.progress.segment, self.progress.cursor) = (segment, to);
+        if lost == 0 {
+            return;
+        }
+        let holds_state = sub.wishes.fallback == Fallback::State
+            || matches!(self.progress.phase, Phase::Snapshot { .. });
+        match sub.wishes.mode {
+            Mode::Latest => self.start_over_at(sub, sub.channel.head(), message),
+            Mode::Every if holds_state => self.begin_snapshot(),
+            Mode::Every => {}
+        }
+    }
+
+    /// Starts over with the whole state at a head.
+    pub fn start_over_at(&mut self, sub: &Sub, head: LocalHead, message: &mut Message) {
+        let offset = head.position.offset;
+        let next = Progress {
+            life: head.life,
+            segment: head.segment,
+            cursor: offset,
+            begun: offset,
+            phase: Phase::Snapshot { from: 1 },
+            replayed: 0,
+        };
+        self.start_over(sub, head.position.epoch, next, message);
     }
 
     /// Tells that the log began another life, and starts over with what was joined to the
@@ -142,7 +186,7 @@ impl Step {
     }
 
     /// Tells that delivery starts over at `next`.
-    pub fn start_over(&mut self, sub: &Sub, epoch: Epoch, next: Progress, message: &mut Message) {
+    fn start_over(&mut self, sub: &Sub, epoch: Epoch, next: Progress, message: &mut Message) {
         self.progress = next;
         message.push(&Frame::Subscribed {
             i: None,

@@ -105,6 +105,10 @@ label! {
     pub enum RepairCause {
         /// An announcement did not continue the log.
         Hole = "hole",
+        /// The broker said that announcements may have been lost.
+        Doubt = "doubt",
+        /// A page or a head that a client needed was of another log.
+        Read = "read",
         /// An audit found the tail behind its head.
         Audit = "audit",
     }

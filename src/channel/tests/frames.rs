@@ -62,10 +62,15 @@ impl Model {
         }
     }
 
-    /// One frame, and as many more as fit.
-    fn run(&self, cursor: u64, bytes_max: usize) -> Option<(Vec<u8>, u64)> {
+    /// One frame, and as many more up to `end` as fit.
+    fn run(&self, cursor: u64, end: u64, bytes_max: usize) -> Option<(Vec<u8>, u64)> {
         let index = usize::try_from((cursor + 1).checked_sub(self.first)?).ok()?;
-        let held = self.frames.get(index..).filter(|held| !held.is_empty())?;
+        let wanted = usize::try_from(end.saturating_sub(cursor)).unwrap_or(usize::MAX);
+        let held = self.frames.get(index..)?;
+        let held = &held[..wanted.min(held.len())];
+        if held.is_empty() {
+            return None;
+        }
         let (mut bytes, mut count) = (0, 0);
         for frame in held {
             bytes += self.len_of(frame);
@@ -83,10 +88,19 @@ fn check(frames: &Frames, model: &Model) {
     assert_eq!(frames.next(), model.first + model.frames.len() as u64);
     assert_eq!(frames.len_bytes(), model.len_bytes());
     for cursor in model.first.saturating_sub(2)..=frames.next() + 1 {
-        for bytes_max in [0, 1, 200, 1_000, 100_000] {
-            let run = frames.run(cursor, bytes_max);
+        for (bytes_max, ahead) in [
+            (0, u64::MAX),
+            (1, 9),
+            (200, u64::MAX),
+            (1_000, 2),
+            (100_000, u64::MAX),
+            (100_000, 0),
+            (100_000, 3),
+        ] {
+            let end = cursor.saturating_add(ahead);
+            let run = frames.run(cursor, end, bytes_max);
             let found = run.map(|run| (run.bytes.to_vec(), run.last));
-            assert_eq!(found, model.run(cursor, bytes_max), "after {cursor}");
+            assert_eq!(found, model.run(cursor, end, bytes_max), "after {cursor}");
             if let Some(run) = run {
                 assert!(run.bytes.len() <= bytes_max || run.last == cursor + 1);
             }
@@ -133,9 +147,9 @@ fn a_frame_over_every_budget_is_handed_out_alone() {
     for (offset, size) in [(1, 10), (2, 100_000), (3, 10)] {
         frames.push(&name(), &publication(offset, None, size));
     }
-    assert_eq!(frames.run(0, 1_000).unwrap().last, 1);
-    assert_eq!(frames.run(1, 1_000).unwrap().last, 2);
-    assert_eq!(frames.run(2, 1_000).unwrap().last, 3);
+    assert_eq!(frames.run(0, u64::MAX, 1_000).unwrap().last, 1);
+    assert_eq!(frames.run(1, u64::MAX, 1_000).unwrap().last, 2);
+    assert_eq!(frames.run(2, u64::MAX, 1_000).unwrap().last, 3);
     frames.trim(1_000);
     assert_eq!(frames.first(), 3);
     frames.push(&name(), &publication(4, None, 100_000));

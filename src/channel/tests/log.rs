@@ -25,11 +25,13 @@ fn what_was_announced_before_the_head_counts_into_it() {
     for (announced, expected) in [(0, 5), (4, 5), (5, 5), (6, 6), (5_000, 5_000)] {
         let channel = Channel::new(name(), options(true, 1 << 20));
         for offset in 1..=announced {
-            assert!(!channel.append(&epoch(0), &publication(offset, None, 1)));
+            let appended = channel.append(&epoch(0), &publication(offset, None, 1));
+            assert_eq!(appended, Appended::Dropped);
         }
         assert!(channel.cut(&head(0, 5)));
         assert_eq!(channel.head().position, head(0, expected).position);
-        assert!(channel.append(&epoch(0), &publication(expected + 1, None, 1)));
+        let appended = channel.append(&epoch(0), &publication(expected + 1, None, 1));
+        assert_eq!(appended, OWED);
         assert_eq!(channel.head().position.offset, expected + 1);
     }
 }
@@ -38,13 +40,13 @@ fn what_was_announced_before_the_head_counts_into_it() {
 fn a_head_of_another_life_than_what_was_announced_is_asked_for_again() {
     let channel = Channel::new(name(), options(true, 1 << 20));
     channel.append(&epoch(0), &publication(11, None, 1));
-    assert!(!channel.reset(&head(1, 0)));
+    assert_eq!(channel.reset(&head(1, 0)), (Settled::Same, false));
     channel.append(&epoch(1), &publication(1, None, 1));
     assert!(!channel.cut(&head(0, 10)));
     channel.append(&epoch(1), &publication(2, None, 1));
     assert!(channel.cut(&head(1, 1)));
     assert_eq!(channel.head().position, head(1, 2).position);
-    assert!(channel.append(&epoch(1), &publication(3, None, 1)));
+    assert_eq!(channel.append(&epoch(1), &publication(3, None, 1)), OWED);
 }
 
 #[test]
@@ -59,14 +61,17 @@ fn a_second_cut_changes_nothing() {
 fn old_publications_and_those_of_another_epoch_are_ignored() {
     let channel = live(options(true, 1 << 20), 3);
     let (_, joined) = join(&channel, 0, JSON);
-    assert!(!channel.append(&epoch(0), &publication(3, None, 1)));
-    assert!(!channel.append(&epoch(7), &publication(4, None, 1)));
+    let known = channel.append(&epoch(0), &publication(3, None, 1));
+    assert_eq!(known, Appended::Dropped);
+    let other = channel.append(&epoch(7), &publication(4, None, 1));
+    assert_eq!(other, Appended::Doubted);
     assert_eq!(
         read(&channel, Encoding::Json, joined.head.life, 3).0,
         Read::AtHead
     );
-    assert!(channel.append(&epoch(0), &publication(4, None, 1)));
-    assert!(!channel.append(&epoch(0), &publication(4, None, 1)));
+    assert_eq!(channel.append(&epoch(0), &publication(4, None, 1)), OWED);
+    let again = channel.append(&epoch(0), &publication(4, None, 1));
+    assert_eq!(again, Appended::Dropped);
     assert_eq!(channel.head().position.offset, 4);
 }
 
@@ -123,7 +128,7 @@ fn another_life_voids_cursors_and_frames() {
     join(&channel, 0, JSON);
     channel.append(&epoch(0), &publication(9, None, 1));
     let version = channel.version().0;
-    assert!(!channel.reset(&head(0, 9)), "the same life");
+    assert_eq!(channel.reset(&head(0, 9)), (Settled::Same, false));
     channel.reset(&head(1, 0));
     assert_ne!(channel.version().0, version);
     channel.append(&epoch(1), &publication(1, None, 1));
@@ -163,20 +168,16 @@ fn marking_marks_each_reader_once_and_answers_the_idle() {
     let (one, _) = join(&channel, 3, JSON);
     channel.join(Arc::clone(&one) as _, 4, JSON).unwrap();
     let (two, _) = join(&channel, 5, JSON);
-    assert!(channel.append(&epoch(0), &publication(1, None, 1)));
-    assert!(
-        !channel.append(&epoch(0), &publication(2, None, 1)),
-        "still dirty"
-    );
+    assert_eq!(channel.append(&epoch(0), &publication(1, None, 1)), OWED);
+    let while_dirty = channel.append(&epoch(0), &publication(2, None, 1));
+    assert_eq!(while_dirty, ADDED);
     let mut idle = Vec::new();
     assert_eq!(channel.mark_readers(&mut idle), (3, 1_002));
     assert_eq!(*one.marks.lock(), [3, 4]);
     assert_eq!(*two.marks.lock(), [5]);
     assert_eq!(idle.len(), 2, "each reader is pulled once");
-    assert!(
-        channel.append(&epoch(0), &publication(3, None, 1)),
-        "clean again"
-    );
+    let clean_again = channel.append(&epoch(0), &publication(3, None, 1));
+    assert_eq!(clean_again, OWED);
 }
 
 #[test]

@@ -14,9 +14,12 @@ use std::sync::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use proptest::test_runner::Config;
-use tidewire_protocol::{ChannelName, Encoding, Epoch, Name, Payload, Position, decode, encode};
+use tidewire_protocol::{
+    ChannelName, Encoding, Epoch, Name, Payload, Position, decode, encode, frame::Publication,
+};
 
 use super::{log::ENCODINGS, *};
+use crate::broker::Head;
 
 /// Cases of a property here: enough to meet every pair of operations, in well under a second.
 fn cases(cases: u32) -> Config {
@@ -56,6 +59,17 @@ fn publication(offset: u64, key: Option<u8>, size: usize) -> Arc<Publication> {
         expires: None,
     })
 }
+
+/// What becomes of a publication that continues a clean channel.
+const OWED: Appended = Appended::Added {
+    owes_mark: true,
+    hole: false,
+};
+/// One that continues a channel whose readers are to be marked anyway.
+const ADDED: Appended = Appended::Added {
+    owes_mark: false,
+    hole: false,
+};
 
 /// The frame of a publication as it goes to a client.
 fn encoded(encoding: Encoding, publication: &Publication) -> Vec<u8> {

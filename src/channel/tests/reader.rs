@@ -137,7 +137,9 @@ impl World {
                 true
             }
             Read::AtHead => false,
-            Read::Full | Read::Gap { .. } => panic!("{read:?} with an empty message and history"),
+            Read::Full | Read::Gap { .. } | Read::Boundary(_) => {
+                panic!("{read:?} with an empty message and history")
+            }
         }
     }
 

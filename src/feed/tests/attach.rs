@@ -116,7 +116,7 @@ async fn join_and_see(lab: &Lab, name: &ChannelName) {
             Read::Behind => {
                 let page = lab.feed.page(&channel, cursor).await.unwrap();
                 let frames = page.frames(name, VIEW.encoding);
-                cursor = frames.run(cursor, 1_000).unwrap().last;
+                cursor = frames.run(cursor, u64::MAX, 1_000).unwrap().last;
             }
             other => panic!("{other:?}"),
         }

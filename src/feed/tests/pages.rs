@@ -10,7 +10,10 @@ async fn walk(lab: &Lab, channel: &Channel, mut cursor: u64) -> (Vec<u64>, usize
         let page = lab.feed.page(channel, cursor).await.unwrap();
         let frames = page.frames(channel.name(), Encoding::Json);
         let first = page.first().unwrap().max(cursor + 1);
-        let last = frames.run(first - 1, usize::MAX >> 1).unwrap().last;
+        let last = frames
+            .run(first - 1, u64::MAX, usize::MAX >> 1)
+            .unwrap()
+            .last;
         seen.extend(first..=last);
         cursor = last;
         pages += 1;

@@ -85,6 +85,7 @@ fn start_at(offset: u64, phase: Phase) -> Start {
             phase,
             replayed: 0,
         },
+        rewind: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use tidewire_protocol::frame::Recovery;
 
 use super::*;
-use crate::channel::LocalHead;
+use crate::channel::{Boundary, LocalHead, Standing};
 
 fn local_head(life: u32, offset: u64) -> LocalHead {
     LocalHead {
@@ -13,7 +13,7 @@ fn local_head(life: u32, offset: u64) -> LocalHead {
     }
 }
 
-/// The node's head is a/100; history holds 41 ..= 100; tombstones up to 60 were dropped.
+/// The node's head is a/100, the broker's a/101; history holds 41 ..= 100; tombstones up to 60 were dropped.
 fn plan_for(position: Option<Position>, fallback: Fallback, mode: Mode) -> Start {
     let request = StartRequest {
         position,
@@ -21,7 +21,14 @@ fn plan_for(position: Option<Position>, fallback: Fallback, mode: Mode) -> Start
         mode,
     };
     let log = Head::of_one(super::position("a", 101), 41, 60);
-    plan(&request, &local_head(3, 100), &log)
+    let channel = channel("room:1", 100);
+    let standing = request
+        .position
+        .as_ref()
+        .map_or(Standing::Elsewhere, |position| {
+            channel.stand(position, &log.position)
+        });
+    plan(&request, &standing, &local_head(3, 100), &log)
 }
 
 #[test]
@@ -50,9 +57,11 @@ fn every_case_of_a_start() {
         (on(100), Last(5), Every, Full, 100, REPLAY),
         // One that history no longer reaches is served too: with a gap in its place.
         (on(12), Last(5), Every, Full, 12, REPLAY),
+        // Known to the broker, and on its way to this node.
+        (on(101), State, Every, Full, 101, REPLAY),
         // Ahead of the head, or in another epoch: what was joined to it.
-        (on(101), Now, Every, Reset, 100, REPLAY),
-        (on(101), State, Every, Reset, 100, SNAPSHOT),
+        (on(102), Now, Every, Reset, 100, REPLAY),
+        (on(102), State, Every, Reset, 100, SNAPSHOT),
         (on(u64::MAX), Last(3), Every, Reset, 97, REPLAY),
         (elsewhere(50), Now, Every, Reset, 100, REPLAY),
         (elsewhere(50), State, Latest, Reset, 100, SNAPSHOT),
@@ -76,6 +85,7 @@ fn every_case_of_a_start() {
                 phase,
                 replayed: 0,
             },
+            rewind: None,
         };
         assert_eq!(start, expected, "{position:?} {fallback:?} {mode:?}");
     }
@@ -93,7 +103,60 @@ fn the_last_of_an_empty_history_is_nothing() {
             first,
             ..head("a", offset)
         };
-        let start = plan(&request, &local_head(0, offset), &log);
+        let start = plan(&request, &Standing::Elsewhere, &local_head(0, offset), &log);
         assert_eq!(start.progress.cursor, offset);
+    }
+}
+
+#[test]
+fn a_position_of_another_generation_begins_where_it_says_and_goes_back_from_there() {
+    let boundary = |to| Boundary {
+        segment: 7,
+        epoch: epoch("b"),
+        to,
+    };
+    let rows = [
+        (Standing::In { segment: 2 }, Mode::Every, Some((2, None))),
+        (Standing::In { segment: 2 }, Mode::Latest, Some((2, None))),
+        (
+            Standing::Beside(boundary(65)),
+            Mode::Every,
+            Some((7, Some(65))),
+        ),
+        (
+            Standing::Beside(boundary(65)),
+            Mode::Latest,
+            Some((7, Some(65))),
+        ),
+        // It would go back to below a tombstone that was dropped.
+        (Standing::Beside(boundary(59)), Mode::Latest, None),
+        (
+            Standing::Newer(Some(boundary(59))),
+            Mode::Every,
+            Some((7, Some(59))),
+        ),
+        (Standing::Newer(None), Mode::Every, None),
+        (Standing::Elsewhere, Mode::Every, None),
+    ];
+    for (standing, mode, expected) in rows {
+        let request = StartRequest {
+            position: Some(position("c", 70)),
+            fallback: Fallback::Now,
+            mode,
+        };
+        let log = Head::of_one(position("a", 101), 41, 60);
+        let start = plan(&request, &standing, &local_head(3, 100), &log);
+        let Some((segment, to)) = expected else {
+            assert_eq!(start.recovery, Recovery::Reset, "{standing:?}");
+            assert_eq!(start.position, position("a", 100));
+            continue;
+        };
+        assert_eq!(start.recovery, Recovery::Full, "{standing:?}");
+        assert_eq!(start.position, position("c", 70), "the client's own");
+        assert_eq!(
+            (start.progress.segment, start.progress.cursor),
+            (segment, 70)
+        );
+        assert_eq!(start.rewind.map(|rewind| rewind.to), to);
     }
 }

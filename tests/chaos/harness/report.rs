@@ -1,0 +1,81 @@
+//! Outcomes as rows of a table, and what went wrong in words.
+
+use std::fmt::Write;
+
+use super::run::{Outcome, Plan};
+
+/// Violations shown of one run.
+const SHOWN_MAX: usize = 20;
+
+/// The titles of the columns of [`row`].
+pub fn head() -> String {
+    format!(
+        "{:<20} {:>6} {:>8} {:>9} {:>7} {:>7} {:>6} {:>6} {:>5} {:>8} {:>10} {:>13}  {}",
+        "scenario",
+        "seed",
+        "acked",
+        "delivered",
+        "resumes",
+        "rewinds",
+        "resets",
+        "gaps",
+        "lost",
+        "repeated",
+        "recovery s",
+        "redis/s",
+        "verdict"
+    )
+}
+
+pub fn row(plan: &Plan, outcome: &Outcome) -> String {
+    let counts = &outcome.counts;
+    let recovery = outcome.recovery.map_or_else(
+        || "never".to_owned(),
+        |time| format!("{:.1}", time.as_secs_f64()),
+    );
+    let rate = |rate: Option<f64>| rate.map_or_else(|| "?".to_owned(), |rate| format!("{rate:.0}"));
+    format!(
+        "{:<20} {:>6} {:>8} {:>9} {:>7} {:>7} {:>6} {:>6} {:>5} {:>8} {:>10} {:>13}  {}",
+        plan.scenario.name,
+        plan.seed,
+        counts.acknowledged,
+        counts.delivered,
+        counts.resumes,
+        counts.rewinds,
+        counts.resets,
+        counts.gaps,
+        outcome.lost,
+        outcome.repeated(),
+        recovery,
+        format!("{}→{}", rate(outcome.load.0), rate(outcome.load.1)),
+        if outcome.is_good() {
+            "good"
+        } else {
+            "VIOLATED"
+        }
+    )
+}
+
+/// Everything that is wrong.
+pub fn details(outcome: &Outcome) -> String {
+    let mut text = String::new();
+    for trouble in &outcome.troubles {
+        writeln!(text, "{trouble}").unwrap();
+    }
+    if outcome.recovery.is_none() {
+        writeln!(text, "not every reader was served again in time").unwrap();
+    }
+    if !outcome.report.is_clean() {
+        writeln!(text, "{:?}", outcome.report.counts).unwrap();
+    }
+    for violation in outcome.report.violations.iter().take(SHOWN_MAX) {
+        writeln!(text, "  {violation}").unwrap();
+    }
+    if outcome.counts.sessions_lost > 0 {
+        writeln!(text, "{} sessions were lost", outcome.counts.sessions_lost).unwrap();
+    }
+    if let Some(kept) = &outcome.kept {
+        writeln!(text, "logs of all processes: {}", kept.display()).unwrap();
+    }
+    text
+}

@@ -1,0 +1,330 @@
+//! One run of a scenario: everybody starts, works, suffers, recovers, and is judged.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+use tidewire_check::{Channel, Class, Report, Rules, SurvivingLog};
+use tokio::{sync::watch, task::JoinSet};
+
+use super::{
+    faults::World,
+    journal::{Counts, Journal},
+    load::Load,
+    logs,
+    nodes::Nodes,
+    publisher::{Publisher, Work},
+    reader::Reader,
+    scenario::Scenario,
+    seeded::Seeded,
+    topology::Topology,
+};
+
+/// For everybody to be connected and live at first.
+const BEGIN_PATIENCE: Duration = Duration::from_secs(60);
+/// By then everything is as it should be after the fault is over.
+pub const HEAL_MAX: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(20);
+
+/// What to run.
+#[derive(Clone)]
+pub struct Plan {
+    pub scenario: &'static Scenario,
+    pub seed: u64,
+    pub nodes: usize,
+    pub clients: usize,
+    pub publishers: usize,
+    /// Publications a second of all publishers.
+    pub rate: f64,
+    /// How long the fault goes on; it ends with its last step, so it may take longer.
+    pub seconds: f64,
+    /// The program under test.
+    pub program: PathBuf,
+    /// Says how far it is.
+    pub progress: bool,
+}
+
+impl Plan {
+    /// The scenario at full size.
+    pub const fn of(scenario: &'static Scenario, seed: u64, program: PathBuf) -> Self {
+        Self {
+            scenario,
+            seed,
+            nodes: 3,
+            clients: scenario.size.clients,
+            publishers: scenario.size.publishers,
+            rate: scenario.size.rate,
+            seconds: 30.0,
+            program,
+            progress: true,
+        }
+    }
+}
+
+/// What came of it.
+pub struct Outcome {
+    pub counts: Counts,
+    /// Acknowledged and not in the log.
+    pub lost: usize,
+    /// From the end of the fault until every reader had what was published after it. None: not
+    /// in time.
+    pub recovery: Option<Duration>,
+    /// Redis commands a second before the fault and during it.
+    pub load: (Option<f64>, Option<f64>),
+    pub report: Report,
+    /// What else is wrong: nodes that ended, clients that were refused.
+    pub troubles: Vec<String>,
+    /// Where the logs of all processes are, if something is wrong.
+    pub kept: Option<PathBuf>,
+}
+
+impl Outcome {
+    pub fn is_good(&self) -> bool {
+        self.report.is_clean() && self.troubles.is_empty() && self.recovery.is_some()
+    }
+
+    /// Publications that somebody got twice, or that the log holds twice.
+    pub fn repeated(&self) -> usize {
+        let of = |class| self.report.counts.get(&class).copied().unwrap_or(0);
+        of(Class::Repeat) + of(Class::TwiceInLog)
+    }
+}
+
+/// Who works in a run.
+struct Crowd {
+    readers: JoinSet<()>,
+    publishers: JoinSet<()>,
+    work: watch::Sender<Work>,
+}
+
+/// Runs it. Panics where the stage itself fails: no Redis, a node that does not start.
+pub async fn run(plan: &Plan) -> Outcome {
+    let folder = tempfile::Builder::new()
+        .prefix("tidewire-chaos-")
+        .tempdir()
+        .unwrap();
+    // A panic on the way keeps the logs as well.
+    let mut stage = Stage::set(plan, folder).await;
+    let outcome = stage.play(plan).await;
+    stage.leave(outcome)
+}
+
+struct Stage {
+    world: World,
+    load: Load,
+    journal: Arc<Journal>,
+    channels: Arc<Vec<String>>,
+    crowd: Crowd,
+    folder: Option<TempDir>,
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(folder) = self.folder.take()
+        {
+            eprintln!("logs of the processes: {}", folder.keep().display());
+        }
+    }
+}
+
+impl Stage {
+    async fn set(plan: &Plan, folder: TempDir) -> Self {
+        let scenario = plan.scenario;
+        let root = folder.path();
+        let topology = Topology::start(scenario.layout, root, plan.nodes, scenario.durable).await;
+        let urls: Vec<String> = (0..plan.nodes).map(|node| topology.url(node)).collect();
+        let mut nodes = Nodes::configure(&plan.program, root, &urls);
+        nodes.start_all().await;
+        let size = scenario.size;
+        let logs = (0..size.logs).map(|number| format!("log:{number}"));
+        let boards = (0..size.boards).map(|number| format!("board:{number}"));
+        let channels: Vec<String> = logs.chain(boards).collect();
+        let load = Load::watch(topology.ports());
+        let world = World {
+            topology,
+            nodes,
+            random: Seeded(plan.seed | 1),
+            channels: channels.clone(),
+            until: Instant::now(),
+        };
+        let (work, _) = watch::channel(Work::Publish);
+        let rules = Rules {
+            may_lose_tails: scenario.may_lose,
+        };
+        let journal = Journal::new(rules, &channels);
+        Self {
+            world,
+            load,
+            journal,
+            channels: Arc::new(channels),
+            crowd: Crowd {
+                readers: JoinSet::new(),
+                publishers: JoinSet::new(),
+                work,
+            },
+            folder: Some(folder),
+        }
+    }
+
+    async fn play(&mut self, plan: &Plan) -> Outcome {
+        let journal = Arc::clone(&self.journal);
+        let say = |text: &str| {
+            if plan.progress {
+                let counts = journal.counts();
+                eprintln!(
+                    "  {:<20} {text}: {} acknowledged, {} delivered, {} resumes, {} violations",
+                    plan.scenario.name,
+                    counts.acknowledged,
+                    counts.delivered,
+                    counts.resumes,
+                    journal.violations()
+                );
+            }
+        };
+        say("starting");
+        let readers = self.start_readers(plan).await;
+        self.start_publishers(plan);
+        say(&format!("{readers} subscriptions are live"));
+        let steady = Instant::now();
+        tokio::time::sleep(plan.scenario.size.steady).await;
+        say("the fault begins");
+        let begun = Instant::now();
+        self.world.until = begun + Duration::from_secs_f64(plan.seconds);
+        self.world.suffer(plan.scenario.fault).await;
+        say("the fault is over");
+        let healed = Instant::now();
+        let recovery = self.recovers().await;
+        say("recovered");
+        let mut troubles = self.finish().await;
+        let logs = self.settle().await;
+        say("settled");
+        troubles.extend(self.world.nodes.fallen());
+        troubles.extend(self.journal.troubles());
+        let load = (
+            self.load.rate(steady, begun),
+            self.load.rate(begun, healed + recovery.unwrap_or(HEAL_MAX)),
+        );
+        troubles.extend(plan.scenario.overload(load));
+        Outcome {
+            counts: self.journal.counts(),
+            lost: self.journal.lost(&logs),
+            recovery,
+            load,
+            report: self.journal.verdict(&logs),
+            troubles,
+            kept: None,
+        }
+    }
+
+    /// Starts the readers and waits until all are live; answers how many subscriptions there are.
+    async fn start_readers(&mut self, plan: &Plan) -> usize {
+        let (mut expected, size) = (0, plan.scenario.size);
+        for number in 0..plan.clients {
+            let logs = (0..size.reads - 1).map(|step| (number * 5 + step * 3) % size.logs);
+            let mut channels: Vec<String> = logs.map(|at| self.channels[at].clone()).collect();
+            channels.push(self.channels[size.logs + number % size.boards].clone());
+            expected += channels.len();
+            let urls = self.world.nodes.sockets_from(number % plan.nodes);
+            let reader = Reader::new(number, &urls, channels, Arc::clone(&self.journal));
+            self.crowd.readers.spawn(reader.follow());
+        }
+        let all_follow = async {
+            while self.journal.following() < expected {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        let in_time = tokio::time::timeout(BEGIN_PATIENCE, all_follow).await;
+        let following = self.journal.following();
+        assert!(in_time.is_ok(), "{following} of {expected} subscriptions");
+        expected
+    }
+
+    fn start_publishers(&mut self, plan: &Plan) {
+        let pause = Duration::from_secs_f64(plan.publishers as f64 / plan.rate);
+        for number in 0..plan.publishers {
+            let publisher = Publisher::new(
+                number as u64,
+                Arc::clone(&self.channels),
+                pause,
+                Arc::clone(&self.journal),
+                self.crowd.work.subscribe(),
+            );
+            let first = number / 2 % plan.nodes;
+            if number % 2 == 0 {
+                let order = (0..plan.nodes).map(|step| (first + step) % plan.nodes);
+                let urls = order.map(|node| self.world.nodes.url(node, "/v1/publish"));
+                self.crowd
+                    .publishers
+                    .spawn(publisher.by_http(urls.collect()));
+            } else {
+                let urls = self.world.nodes.sockets_from(first);
+                self.crowd.publishers.spawn(publisher.by_socket(urls));
+            }
+        }
+    }
+
+    /// How long it takes until something published in every channel now is with every reader.
+    async fn recovers(&self) -> Option<Duration> {
+        let begun = Instant::now();
+        let channels: Vec<Channel> = self
+            .channels
+            .iter()
+            .map(|name| self.journal.channel(name))
+            .collect();
+        self.journal.mark();
+        while begun.elapsed() < HEAL_MAX {
+            if self.journal.lagging(&channels) == (0, 0) {
+                return Some(begun.elapsed());
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        eprintln!(
+            "not recovered: (channels without a publication, readers behind) = {:?}",
+            self.journal.lagging(&channels)
+        );
+        None
+    }
+
+    /// Lets publishers finish what they have begun; those that cannot are named.
+    async fn finish(&mut self) -> Vec<String> {
+        self.crowd.work.send_replace(Work::Finish);
+        let all = async {
+            while let Some(ended) = self.crowd.publishers.join_next().await {
+                ended.expect("no publisher panics");
+            }
+        };
+        match tokio::time::timeout(HEAL_MAX, all).await {
+            Ok(()) => Vec::new(),
+            Err(_) => {
+                let left = self.crowd.publishers.len();
+                vec![format!("{left} publishers wait for an answer")]
+            }
+        }
+    }
+
+    /// Waits until every reader is where the logs end, as long as it may; answers the logs.
+    async fn settle(&self) -> BTreeMap<Channel, SurvivingLog> {
+        let url = self.world.nodes.url(0, "");
+        let until = Instant::now() + HEAL_MAX;
+        loop {
+            let heads = logs::heads(&url, &self.channels, &self.journal).await;
+            if self.journal.behind(&heads) == 0 || Instant::now() > until {
+                return logs::read(&url, &self.channels, &self.journal).await;
+            }
+            tokio::time::sleep(POLL * 10).await;
+        }
+    }
+
+    /// Ends everybody; keeps the logs of a run that went wrong.
+    fn leave(mut self, mut outcome: Outcome) -> Outcome {
+        if !outcome.is_good() {
+            outcome.kept = self.folder.take().map(TempDir::keep);
+        }
+        outcome
+    }
+}

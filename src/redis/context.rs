@@ -5,6 +5,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::sync::Notify;
+
 use super::{
     address::Topology,
     connect::Dialer,
@@ -46,6 +48,8 @@ pub(super) struct Context {
     pub(super) scripts: Vec<&'static Script>,
     pub(super) seen: Seen,
     pub(super) reach: Reach,
+    /// Something hints at other primaries: the topology is to be looked at now.
+    pub(super) hint: Notify,
     /// One for each lane.
     pub(super) sinks: Vec<Arc<Sink>>,
     pub(super) metrics: Arc<Metrics>,

@@ -159,6 +159,20 @@ impl CallError {
         }
     }
 
+    /// Whether a Redis Cluster serves the partition elsewhere, or is about to: nothing was done.
+    pub(super) fn is_redirect(&self) -> bool {
+        let codes = ["MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"];
+        codes.iter().any(|code| self.has_code(code))
+    }
+
+    /// Where `MOVED` and `ASK` point to.
+    pub(super) fn target(&self) -> Option<ServerAddress> {
+        let Self::Refused { detail, .. } = self else {
+            return None;
+        };
+        ServerAddress::parse(detail.split_ascii_whitespace().nth(1)?, 0)
+    }
+
     pub(super) fn has_code(&self, wanted: &str) -> bool {
         matches!(self, Self::Refused { code, .. } if code == wanted)
     }

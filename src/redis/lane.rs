@@ -39,6 +39,9 @@ const CANARIES_MISSED_MAX: u64 = 3;
 /// Channels subscribed, or left, in one message.
 pub(super) const BATCH: usize = 256;
 
+/// How long a subscription goes after its partition, as a step does.
+pub(super) const FOLLOW_MAX: Duration = Duration::from_secs(2);
+
 /// What one lane follows on any server: by pub/sub channel.
 pub(super) type Followed = Mutex<HashMap<Vec<u8>, Partition>>;
 
@@ -51,15 +54,23 @@ pub(super) struct Lane {
     followed: Arc<Followed>,
     sink: Arc<Sink>,
     link: watch::Sender<Option<Arc<Link>>>,
-    leaving: Mutex<Vec<Vec<u8>>>,
-    left: Notify,
-    heard: Arc<Canary>,
+    work: Mutex<Work>,
+    changed: Notify,
 }
 
-/// The canaries of a lane.
+/// What the connection is still to be told.
+#[derive(Debug, Default)]
+struct Work {
+    /// Channels to leave.
+    leaving: Vec<Vec<u8>>,
+    /// Partitions that came to this server: their channels are to be heard.
+    adopted: Vec<Partition>,
+}
+
+/// The canaries of one connection.
 #[derive(Debug)]
 struct Canary {
-    /// Its channel, of this lane of this node alone.
+    /// Its channel, of this connection alone.
     channel: Vec<u8>,
     sent: AtomicU64,
     heard: AtomicU64,
@@ -73,12 +84,6 @@ impl Lane {
         followed: &Arc<Followed>,
         sink: &Arc<Sink>,
     ) -> Arc<Self> {
-        let tag = server
-            .partitions()
-            .first()
-            .map_or("", |first| context.keyspace.tag(*first))
-            .to_owned();
-        let channel = format!("{tag}:canary:{:016x}:{index}", random::bits()).into_bytes();
         Arc::new(Self {
             context: Arc::clone(context),
             server: Arc::clone(server),
@@ -86,13 +91,8 @@ impl Lane {
             followed: Arc::clone(followed),
             sink: Arc::clone(sink),
             link: watch::Sender::new(None),
-            leaving: Mutex::default(),
-            left: Notify::new(),
-            heard: Arc::new(Canary {
-                channel,
-                sent: AtomicU64::new(0),
-                heard: AtomicU64::new(0),
-            }),
+            work: Mutex::default(),
+            changed: Notify::new(),
         })
     }
 
@@ -127,15 +127,25 @@ impl Lane {
     }
 
     fn subscribe(&self, channel: &[u8]) -> Cmd {
-        let mut subscribe = cmd("SUBSCRIBE");
+        let mut subscribe = cmd(if self.context.is_sharded() {
+            "SSUBSCRIBE"
+        } else {
+            "SUBSCRIBE"
+        });
         subscribe.arg(channel);
         subscribe
     }
 
     /// Leaves a channel soon. The caller has taken it out of `followed` before.
     pub(super) fn leave(&self, channel: Vec<u8>) {
-        self.leaving.lock().push(channel);
-        self.left.notify_one();
+        self.work.lock().leaving.push(channel);
+        self.changed.notify_one();
+    }
+
+    /// Hears what is followed in partitions that came to the server, soon, and doubts it.
+    pub(super) fn adopt(&self, partitions: &[Partition]) {
+        self.work.lock().adopted.extend(partitions);
+        self.changed.notify_one();
     }
 
     /// Keeps the connection until the server is stopped.
@@ -157,9 +167,9 @@ impl Lane {
                 return;
             }
             match self.build().await {
-                Ok(link) => {
+                Ok((link, canary)) => {
                     let since = Instant::now();
-                    let why = self.watch(&link).await;
+                    let why = self.watch(&link, &canary).await;
                     self.link.send_replace(None);
                     tracing::warn!(server = %self.server.address(), lane = self.index, why, "a lane was cut");
                     self.context.metrics.broker_reconnects.increment(1);
@@ -174,22 +184,42 @@ impl Lane {
     }
 
     /// Connects, subscribes to all that is followed, and doubts it.
-    async fn build(&self) -> Result<Arc<Link>, RedisError> {
+    async fn build(&self) -> Result<(Arc<Link>, Arc<Canary>), RedisError> {
+        *self.work.lock() = Work::default();
         let partitions = self.server.partitions();
+        let tag = partitions
+            .first()
+            .map_or("", |first| self.context.keyspace.tag(*first));
+        let nonce = random::bits();
+        let canary = Arc::new(Canary {
+            channel: format!("{tag}:canary:{nonce:016x}:{}", self.index).into_bytes(),
+            sent: AtomicU64::new(0),
+            heard: AtomicU64::new(0),
+        });
         let sink = Arc::clone(&self.sink);
         let followed = Arc::clone(&self.followed);
-        let canary = Arc::clone(&self.heard);
-        let heard = move |push: PushInfo| hear(push, &sink, &followed, &canary);
+        let ear = Arc::clone(&canary);
+        let heard = move |push: PushInfo| hear(push, &sink, &followed, &ear);
         let server = self.server.address();
-        let link = Arc::new(Link::open(&self.context, server, &partitions, heard).await?);
-        let mut channels: Vec<_> = {
-            let followed = self.followed.lock();
-            let ours = |(channel, partition): (&Vec<u8>, &Partition)| {
-                partitions.contains(partition).then(|| channel.clone())
-            };
-            followed.iter().filter_map(ours).collect()
+        let link = Link::open(&self.context, server, &partitions, heard).await?;
+        let mut channels = self.followed_in(&partitions);
+        channels.push(canary.channel.clone());
+        self.subscribe_all(&link, &channels).await?;
+        let link = Arc::new(link);
+        self.link.send_replace(Some(Arc::clone(&link)));
+        self.sink.doubt(partitions);
+        Ok((link, canary))
+    }
+
+    fn followed_in(&self, partitions: &[Partition]) -> Vec<Vec<u8>> {
+        let followed = self.followed.lock();
+        let is_in = |(channel, partition): (&Vec<u8>, &Partition)| {
+            partitions.contains(partition).then(|| channel.clone())
         };
-        channels.push(self.heard.channel.clone());
+        followed.iter().filter_map(is_in).collect()
+    }
+
+    async fn subscribe_all(&self, link: &Link, channels: &[Vec<u8>]) -> Result<(), RedisError> {
         for batch in channels.chunks(BATCH) {
             let mut commands = Pipeline::with_capacity(batch.len());
             for channel in batch {
@@ -197,12 +227,7 @@ impl Lane {
             }
             self.within(link.send(&commands)).await?;
         }
-        self.heard
-            .heard
-            .store(self.heard.sent.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.link.send_replace(Some(Arc::clone(&link)));
-        self.sink.doubt(partitions);
-        Ok(link)
+        Ok(())
     }
 
     async fn within(
@@ -228,28 +253,28 @@ impl Lane {
     }
 
     /// Resolves with the reason why the connection is to be given up.
-    async fn watch(&self, link: &Link) -> &'static str {
+    async fn watch(&self, link: &Link, canary: &Canary) -> &'static str {
         let mut every = interval(CANARY_EVERY);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = link.closed() => return "it ended",
-                () = self.left.notified() => {
-                    if self.unsubscribe(link).await.is_err() {
+                () = link.closed() => {
+                    if !link.is_broken() {
+                        return "it ended";
+                    }
+                    self.context.hint.notify_one();
+                    return "a slot moved away";
+                }
+                () = self.changed.notified() => {
+                    if self.do_work(link).await.is_err() {
                         return "it does not answer";
                     }
                     continue;
                 }
                 _now = every.tick() => {}
             }
-            let heard = self.heard.heard.load(Ordering::Relaxed);
-            if self
-                .heard
-                .sent
-                .load(Ordering::Relaxed)
-                .saturating_sub(heard)
-                >= CANARIES_MISSED_MAX
-            {
+            let heard = canary.heard.load(Ordering::Relaxed);
+            if canary.sent.load(Ordering::Relaxed).saturating_sub(heard) >= CANARIES_MISSED_MAX {
                 return "the canary does not arrive";
             }
             let Some(command) = self.server.link() else {
@@ -258,45 +283,49 @@ impl Lane {
             if command.identity() != link.identity() {
                 return "the primary is another";
             }
-            self.fly().await;
+            self.fly(canary).await;
         }
     }
 
     /// Sends a canary through the command connection; only one that Redis took counts.
-    async fn fly(&self) {
-        let number = self.heard.sent.load(Ordering::Relaxed) + 1;
-        let mut publish = cmd("PUBLISH");
-        publish.arg(&self.heard.channel).arg(number);
+    async fn fly(&self, canary: &Canary) {
+        let number = canary.sent.load(Ordering::Relaxed) + 1;
+        let mut publish = cmd(if self.context.is_sharded() {
+            "SPUBLISH"
+        } else {
+            "PUBLISH"
+        });
+        publish.arg(&canary.channel).arg(number);
         if self.server.command(&publish, CANARY_EVERY).await.is_ok() {
-            self.heard.sent.store(number, Ordering::Relaxed);
+            canary.sent.store(number, Ordering::Relaxed);
         }
     }
 
-    /// Leaves what is to be left. What is followed again meanwhile is subscribed again and
-    /// doubted: the two may have met on the way.
-    async fn unsubscribe(&self, link: &Link) -> Result<(), RedisError> {
-        let leaving = std::mem::take(&mut *self.leaving.lock());
-        for batch in leaving.chunks(BATCH) {
-            let mut commands = Pipeline::with_capacity(batch.len());
-            for channel in batch {
-                commands.cmd("UNSUBSCRIBE").arg(channel);
-            }
-            self.within(link.send(&commands)).await?;
-            let again: Vec<_> = {
-                let followed = self.followed.lock();
-                let known = |channel: &Vec<u8>| Some((channel.clone(), *followed.get(channel)?));
-                batch.iter().filter_map(known).collect()
-            };
-            if again.is_empty() {
-                continue;
-            }
-            let mut commands = Pipeline::with_capacity(again.len());
-            for (channel, _) in &again {
-                commands.add_command(self.subscribe(channel));
-            }
-            self.within(link.send(&commands)).await?;
-            self.sink
-                .doubt(again.into_iter().map(|(_, partition)| partition));
+    async fn do_work(&self, link: &Link) -> Result<(), RedisError> {
+        let work = std::mem::take(&mut *self.work.lock());
+        if !work.adopted.is_empty() {
+            let channels = self.followed_in(&work.adopted);
+            self.subscribe_all(link, &channels).await?;
+            self.sink.doubt(work.adopted);
+        }
+        for batch in work.leaving.chunks(BATCH) {
+            self.within(link.unsubscribe(batch)).await?;
+            self.return_to(link, batch).await?;
+        }
+        Ok(())
+    }
+
+    /// What was left but is followed again meanwhile is subscribed again and doubted: the two may
+    /// have met on the way.
+    async fn return_to(&self, link: &Link, left: &[Vec<u8>]) -> Result<(), RedisError> {
+        let (channels, partitions): (Vec<_>, Vec<_>) = {
+            let followed = self.followed.lock();
+            let known = |channel: &Vec<u8>| Some((channel.clone(), *followed.get(channel)?));
+            left.iter().filter_map(known).unzip()
+        };
+        self.subscribe_all(link, &channels).await?;
+        if !partitions.is_empty() {
+            self.sink.doubt(partitions);
         }
         Ok(())
     }

@@ -4,10 +4,18 @@
 //! Owns the generations found on this connection, the loading of scripts and the repeat after
 //! `STALE` and `NOSCRIPT`. Called by `server` and `lane`. Never reconnects and sets no deadlines.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
 
 use parking_lot::Mutex;
-use redis::{Cmd, Pipeline, PushInfo, PushKind, Value, aio::MultiplexedConnection};
+use redis::{Cmd, ErrorKind, Pipeline, PushInfo, PushKind, Value, aio::MultiplexedConnection};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -35,6 +43,30 @@ pub(super) struct Link {
     found: Mutex<Found>,
     /// Cancelled when the connection has ended.
     closed: CancellationToken,
+    leaving: Arc<Leaving>,
+}
+
+/// Channels that this connection is about to leave. A confirmation of any other channel means that
+/// its slot moved away. The client takes such a confirmation for an answer, so that all further
+/// answers are one place off: nothing of the connection can be used from then on.
+#[derive(Debug, Default)]
+struct Leaving {
+    channels: Mutex<HashSet<Vec<u8>>>,
+    is_broken: AtomicBool,
+}
+
+impl Leaving {
+    /// Whether the push may be believed, and all that follow.
+    fn confirms(&self, push: &PushInfo) -> bool {
+        if push.kind == PushKind::SUnsubscribe || push.kind == PushKind::Unsubscribe {
+            let channel = push.data.first().and_then(bytes).unwrap_or_default();
+            if !self.channels.lock().remove(channel) {
+                self.is_broken.store(true, Ordering::Release);
+                return false;
+            }
+        }
+        true
+    }
 }
 
 #[derive(Debug, Default)]
@@ -62,9 +94,10 @@ impl Link {
         heard: impl Fn(PushInfo) + Send + Sync + 'static,
     ) -> Result<Self, RedisError> {
         let closed = CancellationToken::new();
-        let ended = closed.clone();
+        let leaving = Arc::<Leaving>::default();
+        let (ended, left) = (closed.clone(), Arc::clone(&leaving));
         let heard = move |push: PushInfo| {
-            if push.kind == PushKind::Disconnection {
+            if push.kind == PushKind::Disconnection || !left.confirms(&push) {
                 ended.cancel();
             } else {
                 heard(push);
@@ -77,10 +110,12 @@ impl Link {
             connection,
             found: Mutex::default(),
             closed,
+            leaving,
         };
         let handshake = async {
             link.load(&context.scripts).await?;
-            link.handshake(partitions).await
+            // What is served elsewhere meanwhile is found when a call needs it.
+            link.handshake(partitions).await.map(drop)
         };
         let within = context.deadlines.handshake;
         match tokio::time::timeout(within, handshake).await {
@@ -111,12 +146,42 @@ impl Link {
         self.closed.is_cancelled()
     }
 
+    /// Whether a channel was taken from it: its slot moved away.
+    pub(super) fn is_broken(&self) -> bool {
+        self.leaving.is_broken.load(Ordering::Acquire)
+    }
+
     /// Sends commands as one message; one answer each.
     pub(super) async fn send(&self, commands: &Pipeline) -> Result<Vec<Value>, redis::RedisError> {
         let mut connection = self.connection.clone();
-        connection
+        let answers = connection
             .send_packed_commands(commands, 0, commands.len())
-            .await
+            .await?;
+        if self.is_broken() {
+            return Err((ErrorKind::Io, "the slot moved away").into());
+        }
+        Ok(answers)
+    }
+
+    /// Leaves channels of announcements.
+    pub(super) async fn unsubscribe(
+        &self,
+        channels: &[Vec<u8>],
+    ) -> Result<Vec<Value>, redis::RedisError> {
+        self.leaving
+            .channels
+            .lock()
+            .extend(channels.iter().cloned());
+        let mut commands = Pipeline::with_capacity(channels.len());
+        for channel in channels {
+            let how = if self.context.is_sharded() {
+                "SUNSUBSCRIBE"
+            } else {
+                "UNSUBSCRIBE"
+            };
+            commands.cmd(how).arg(channel);
+        }
+        self.send(&commands).await
     }
 
     /// Sends one command.
@@ -149,10 +214,14 @@ impl Link {
         }
     }
 
-    /// Finds the generations anew.
-    pub(super) async fn handshake(&self, partitions: &[Partition]) -> Result<(), RedisError> {
+    /// Finds the generations anew. Answers why not, for the first partition that is served
+    /// elsewhere.
+    pub(super) async fn handshake(
+        &self,
+        partitions: &[Partition],
+    ) -> Result<Option<CallError>, RedisError> {
         if partitions.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let count = self.context.keyspace.count();
         let mut commands = Pipeline::with_capacity(partitions.len());
@@ -173,7 +242,15 @@ impl Link {
         }
         let answers = self.send(&commands).await.map_err(|e| self.failed(e))?;
         let mut changed = Vec::new();
+        let mut elsewhere = None;
         for (partition, answer) in partitions.iter().zip(answers) {
+            if let Err(error) = judged(answer.clone())
+                && error.is_redirect()
+            {
+                self.found.lock().generations.remove(partition);
+                elsewhere.get_or_insert(error);
+                continue;
+            }
             let answer = answer.extract_error().map_err(|e| self.failed(e))?;
             if self.take(*partition, &answer)? == Seeing::Changed {
                 changed.push(*partition);
@@ -183,7 +260,7 @@ impl Link {
             tracing::warn!(server = %self.server, partitions = changed.len(), "another generation of the primary");
             self.context.doubt(&changed);
         }
-        Ok(())
+        Ok(elsewhere)
     }
 
     /// Takes note of one answer of the handshake.
@@ -297,6 +374,23 @@ impl Link {
             .collect()
     }
 
+    /// Takes a step whose slot is on its way to this server, under the generation that its
+    /// present server has.
+    pub(super) async fn take_over(
+        &self,
+        call: &Call,
+        generation: &Generation,
+    ) -> Result<Value, CallError> {
+        let mut commands = Pipeline::with_capacity(3);
+        commands.add_command(call.script.load());
+        commands.cmd("ASKING");
+        commands.add_command(call.command(&self.context.keyspace, generation));
+        match self.send(&commands).await {
+            Ok(answers) => judged(answers.into_iter().next_back().unwrap_or_default()),
+            Err(error) => Err(CallError::of_connection(&error)),
+        }
+    }
+
     /// Makes a repeat worth while: loads what is unknown, finds generations anew.
     async fn repair(
         &self,
@@ -325,7 +419,8 @@ impl Link {
         partitions.sort_unstable();
         partitions.dedup();
         match self.handshake(&partitions).await {
-            Ok(()) => Ok(()),
+            Ok(None) => Ok(()),
+            Ok(Some(elsewhere)) => Err(elsewhere),
             Err(error) => {
                 tracing::debug!(server = %self.server, %error, "the handshake was not repeated");
                 Err(refusal(&error))

@@ -4,7 +4,15 @@
 
 use std::sync::Arc;
 
-use super::{keyspace::Partition, lane::Lane, server::Server};
+use parking_lot::Mutex;
+
+use super::{
+    address::ServerAddress,
+    barrier::{Barrier, Waiting},
+    keyspace::Partition,
+    lane::Lane,
+    server::Server,
+};
 
 /// A server and its lanes.
 #[derive(Debug)]
@@ -12,6 +20,9 @@ pub(super) struct Member {
     pub(super) server: Arc<Server>,
     /// One for each lane of the node.
     pub(super) lanes: Vec<Arc<Lane>>,
+    pub(super) barrier: Barrier,
+    /// The other end of the barrier, until its task is started.
+    pub(super) waiting: Mutex<Option<Waiting>>,
 }
 
 /// The servers at one time.
@@ -46,6 +57,11 @@ impl Map {
 
     pub(super) fn of(&self, partition: Partition) -> Option<&Arc<Member>> {
         self.member(self.index_of(partition)?)
+    }
+
+    pub(super) fn at(&self, address: &ServerAddress) -> Option<&Arc<Member>> {
+        let is_it = |member: &&Arc<Member>| member.server.address() == address;
+        self.members.iter().find(is_it)
     }
 
     pub(super) fn members(&self) -> &[Arc<Member>] {

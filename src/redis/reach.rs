@@ -29,6 +29,10 @@ impl Reach {
         self.since.subscribe()
     }
 
+    pub(super) fn is_lost(&self) -> bool {
+        self.since.borrow().is_some()
+    }
+
     /// The server does not answer; the first time counts.
     pub(super) fn lose(&self, server: &ServerAddress) {
         let mut lost = self.lost.lock();

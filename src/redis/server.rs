@@ -25,6 +25,7 @@ use super::{
     call::Call,
     context::Context,
     error::{CallError, RedisError},
+    generation::Generation,
     keyspace::Partition,
     link::{Before, Link},
     wait::Waits,
@@ -92,6 +93,10 @@ impl Server {
         self.partitions.read().clone()
     }
 
+    pub(super) fn set_partitions(&self, partitions: Vec<Partition>) {
+        *self.partitions.write() = partitions;
+    }
+
     /// The connection, while there is one.
     pub(super) fn link(&self) -> Option<Arc<Link>> {
         self.link.borrow().clone()
@@ -135,7 +140,29 @@ impl Server {
             return vec![Err(CallError::TimedOut); calls.len()];
         };
         self.timeouts.store(0, Ordering::Relaxed);
+        let is_demoted = |answer: &Result<Value, CallError>| {
+            answer
+                .as_ref()
+                .is_err_and(|error| error.has_code("READONLY"))
+        };
+        if answers.iter().any(is_demoted) {
+            self.cut.notify_one();
+        }
         answers
+    }
+
+    /// Takes a step whose slot is on its way to this server.
+    pub(super) async fn take_over(
+        &self,
+        call: &Call,
+        generation: &Generation,
+    ) -> Result<Value, CallError> {
+        let link = self.link().ok_or(CallError::OutOfReach)?;
+        let step = timeout(
+            self.context.deadlines.write,
+            link.take_over(call, generation),
+        );
+        step.await.unwrap_or(Err(CallError::TimedOut))
     }
 
     /// Sends one command outside of any script, for the canary.
@@ -190,6 +217,7 @@ impl Server {
                 }
                 waits.held(since.elapsed());
             }
+            self.context.hint.notify_one();
             waits.next().await;
         }
     }
@@ -219,7 +247,11 @@ impl Server {
         let identity = link.identity();
         let started = Instant::now();
         match timeout(PROBE_MAX, link.handshake(&[partition])).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(None)) => {}
+            Ok(Ok(Some(_elsewhere))) => {
+                self.context.hint.notify_one();
+                return None;
+            }
             Ok(Err(error)) => {
                 tracing::warn!(server = %self.address, error = &error as &dyn Error, "the probe failed");
                 return Some(if link.is_closed() {
@@ -238,7 +270,7 @@ impl Server {
         if link.identity() != identity {
             // One look is enough to see another primary; the others of its partitions follow.
             return match timeout(PROBE_MAX, link.handshake(&partitions)).await {
-                Ok(Ok(())) => None,
+                Ok(Ok(_)) => None,
                 Ok(Err(_)) => Some(End::Distrusted),
                 Err(_elapsed) => Some(End::Silent),
             };

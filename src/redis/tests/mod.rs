@@ -1,15 +1,20 @@
 //! The connection layer against real servers: what is lost is doubted, what is frozen is refused
 //! in time, and what comes back is used again.
 
+mod cluster;
+mod sentinel;
 pub(crate) mod server;
 mod standalone;
+pub(crate) mod topologies;
 
 use std::{future::Future, num::NonZeroU32, sync::Arc, time::Duration};
 
 use ::redis::Value;
 
 use self::server::RedisServer;
-use super::{Address, Call, CallError, Interest, LaneEvent, LaneEvents, Partition, Redis, Script};
+use super::{
+    Address, Call, CallError, Interest, LaneEvent, LaneEvents, Partition, Redis, RedisError, Script,
+};
 use crate::{
     config::{self, Namespaces, setting::Setting},
     tasks::Tasks,
@@ -80,6 +85,18 @@ pub(crate) async fn connect_with(
         tasks,
         metrics,
     }
+}
+
+/// Why no connection is made.
+async fn refusal(url: &str) -> RedisError {
+    let (config, address) = config(url);
+    refusal_of(&config, &address).await
+}
+
+async fn refusal_of(config: &config::Redis, address: &Address) -> RedisError {
+    let metrics = Arc::new(Metrics::new(&Namespaces::default()).unwrap());
+    let opened = Redis::open(config, address, Vec::new(), &Tasks::new(), &metrics).await;
+    opened.unwrap_err()
 }
 
 fn counting() -> Vec<&'static Script> {

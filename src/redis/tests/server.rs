@@ -23,7 +23,6 @@ pub(crate) fn free_port() -> u16 {
 /// One redis-server.
 #[derive(Debug)]
 pub(crate) struct RedisServer {
-    program: &'static str,
     port: u16,
     folder: TempDir,
     arguments: Vec<String>,
@@ -48,20 +47,14 @@ impl RedisServer {
             "0",
         ];
         all.extend(arguments);
-        Self::launch("redis-server", port, TempDir::new().unwrap(), &all)
+        Self::launch(port, TempDir::new().unwrap(), &all)
     }
 
-    /// A process of Redis with exactly these arguments, listening on `port`.
-    pub(crate) fn launch(
-        program: &'static str,
-        port: u16,
-        folder: TempDir,
-        arguments: &[&str],
-    ) -> Self {
+    /// A process with exactly these arguments, listening on `port`.
+    pub(crate) fn launch(port: u16, folder: TempDir, arguments: &[&str]) -> Self {
         let arguments: Vec<_> = arguments.iter().map(|text| (*text).to_owned()).collect();
-        let child = spawn(program, &folder, &arguments);
+        let child = spawn(&folder, &arguments);
         let server = Self {
-            program,
             port,
             folder,
             arguments,
@@ -110,7 +103,7 @@ impl RedisServer {
 
     /// Starts again after [`Self::kill`], on the same port and in the same folder.
     pub(crate) fn restart(&mut self) {
-        self.child = spawn(self.program, &self.folder, &self.arguments);
+        self.child = spawn(&self.folder, &self.arguments);
         self.wait();
     }
 
@@ -142,14 +135,14 @@ impl Drop for RedisServer {
     }
 }
 
-fn spawn(program: &str, folder: &TempDir, arguments: &[String]) -> Child {
-    Command::new(program)
+fn spawn(folder: &TempDir, arguments: &[String]) -> Child {
+    Command::new("redis-server")
         .args(arguments)
         .current_dir(folder.path())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .unwrap_or_else(|error| panic!("{program} must be installed for this test: {error}"))
+        .unwrap_or_else(|error| panic!("redis-server must be installed for this test: {error}"))
 }
 
 fn command(mut stream: TcpStream, words: &[&str]) -> std::io::Result<String> {

@@ -3,14 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    COUNT, config, connect, counting, is_refused, number, server, server::free_port, within,
+    COUNT, config, connect, counting, is_refused, number, refusal, refusal_of, server,
+    server::free_port, within,
 };
-use crate::{
-    config::Namespaces,
-    redis::{Redis, RedisError},
-    tasks::Tasks,
-    telemetry::metrics::Metrics,
-};
+use crate::redis::RedisError;
 
 #[tokio::test]
 async fn steps_are_taken_in_their_order_and_answered_in_theirs() {
@@ -146,10 +142,7 @@ async fn a_flush_is_noticed_by_the_next_step() {
 #[tokio::test]
 async fn a_start_without_redis_ends_with_a_sentence_that_says_what_to_do() {
     let url = format!("redis://:hunter2@127.0.0.1:{}", free_port());
-    let (config, address) = config(&url);
-    let metrics = std::sync::Arc::new(Metrics::new(&Namespaces::default()).unwrap());
-    let opened = Redis::open(&config, &address, Vec::new(), &Tasks::new(), &metrics).await;
-    let error = opened.unwrap_err();
+    let error = refusal(&url).await;
     assert!(matches!(error, RedisError::Start { .. }));
     let text = format!("{error} {error:?}");
     assert!(text.contains("check redis.url"), "{text}");
@@ -162,8 +155,6 @@ async fn a_node_with_another_number_of_partitions_is_refused() {
     let _first = connect(&server.url(), Vec::new()).await;
     let (mut config, address) = config(&server.url());
     config.partitions = std::num::NonZeroU32::new(4);
-    let metrics = std::sync::Arc::new(Metrics::new(&Namespaces::default()).unwrap());
-    let opened = Redis::open(&config, &address, Vec::new(), &Tasks::new(), &metrics).await;
-    let text = opened.unwrap_err().to_string();
+    let text = refusal_of(&config, &address).await.to_string();
     assert!(text.contains("set it to 1"), "{text}");
 }

@@ -27,7 +27,6 @@ mod journal;
 pub mod node;
 mod presence;
 mod random;
-#[expect(dead_code, reason = "the broker and the store that call it follow")]
 mod redis;
 mod revocation;
 mod session;

@@ -2,6 +2,8 @@
 
 mod memory;
 mod seams;
+#[cfg(test)]
+mod tests;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -9,6 +11,7 @@ use axum::{Router, routing::get};
 use tidewire_protocol::Name;
 use tokio_rustls::TlsAcceptor;
 
+use self::seams::Connected;
 pub(crate) use self::seams::Seams;
 use crate::{
     api::{self, Api},
@@ -22,6 +25,7 @@ use crate::{
     journal::OpenError,
     presence::Presence,
     random,
+    redis::RedisError,
     revocation::Revocations,
     storage::EmbeddedStorage,
     store::CheckpointStore,
@@ -48,6 +52,9 @@ pub enum NodeError {
         #[source]
         source: OpenError,
     },
+    /// There is no Redis to join the cluster on.
+    #[error("the cluster cannot be joined")]
+    Redis(#[from] RedisError),
     /// A secret cannot be kept.
     #[error("the cluster secret cannot be kept")]
     Secret(#[from] SecretError),
@@ -80,8 +87,28 @@ impl Node {
     ///
     /// # Errors
     /// Says what is missing or taken; nothing keeps running.
-    pub fn start(config: Config) -> Result<Self, NodeError> {
-        Self::start_over(config, Seams::open)
+    pub async fn start(config: Config) -> Result<Self, NodeError> {
+        let tasks = Tasks::new();
+        let started = Self::start_with(config, tasks.clone()).await;
+        if started.is_err() {
+            tasks.stop();
+        }
+        started
+    }
+
+    async fn start_with(config: Config, tasks: Tasks) -> Result<Self, NodeError> {
+        let metrics = Arc::new(Metrics::new(&config.namespaces)?);
+        let connected = Connected::to(&config, &tasks, &metrics).await?;
+        let on = tasks.clone();
+        Self::start_over(
+            config,
+            tasks,
+            metrics,
+            |config, node, logs| match connected {
+                Some(connected) => Ok(Seams::on_redis(connected, node, logs, &on)),
+                None => Seams::embedded(config, logs),
+            },
+        )
     }
 
     /// The same over seams that the caller opens, which may be shared with other nodes.
@@ -90,6 +117,8 @@ impl Node {
     /// As `start`.
     pub(crate) fn start_over(
         config: Config,
+        tasks: Tasks,
+        metrics: Arc<Metrics>,
         open: impl FnOnce(&Config, &Name, &Arc<Logs>) -> Result<Seams, NodeError>,
     ) -> Result<Self, NodeError> {
         let config = Arc::new(config);
@@ -97,8 +126,6 @@ impl Node {
         let listener = http::bind(config.node.listen)?;
         let internal = config.node.internal_listen.map(http::bind).transpose()?;
         let address = listener.local_addr().unwrap_or(config.node.listen);
-        let tasks = Tasks::new();
-        let metrics = Arc::new(Metrics::new(&config.namespaces)?);
         let logs = Arc::new(Logs::new(
             feed_settings(&config),
             tasks.clone(),

@@ -79,7 +79,7 @@ async fn lab() -> Lab {
         ..Namespace::default()
     };
     config.namespaces = Namespaces::new([("default", Namespace::default()), ("orders", orders)]);
-    let node = Node::start(config).unwrap();
+    let node = Node::start(config).await.unwrap();
     let gateway = node.gateway();
     let api = Arc::new(Api::new(Arc::clone(gateway)));
     Lab {

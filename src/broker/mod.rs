@@ -9,7 +9,6 @@ pub(crate) mod contract;
 pub mod embedded;
 mod fingerprint;
 pub mod lineage;
-#[expect(dead_code, reason = "the node that opens it follows")]
 pub mod redis;
 
 use std::{fmt::Debug, future::Future, pin::Pin, sync::Arc};

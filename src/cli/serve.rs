@@ -31,12 +31,16 @@ pub(super) struct Arguments {
     /// Folder of the embedded storage.
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<String>,
+    /// Redis that makes this node one of a cluster; a password is better in TIDEWIRE__REDIS__URL.
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
 }
 
 pub(super) fn serve(arguments: Arguments) -> anyhow::Result<()> {
     let sources = Sources::of_process(arguments.config)
         .flag("listen", "--listen", arguments.listen)
-        .flag("data_dir", "--data-dir", arguments.data_dir);
+        .flag("data_dir", "--data-dir", arguments.data_dir)
+        .flag("redis.url", "--redis", arguments.redis);
     let config = config::load(sources)?.config;
     run(config, |_address| Ok(()))
 }
@@ -85,7 +89,7 @@ pub(super) fn run(
         .context("cannot start the runtime")?;
     runtime.block_on(async {
         let mut signals = Signals::listen()?;
-        let node = Node::start(config)?;
+        let node = Node::start(config).await?;
         let address = node.address();
         tracing::info!(%address, "listening");
         ready(address)?;

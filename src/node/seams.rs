@@ -1,7 +1,7 @@
 //! The two seams a node stands on, and what is behind them.
 //!
-//! Called by `node` at the start, with the logs that are told what the broker's logs hold. Never
-//! starts a task of the node.
+//! Called by `node` at the start, with the logs that are told what the broker's logs hold. With
+//! Redis configured nothing is opened on this machine.
 
 use std::sync::Arc;
 
@@ -9,11 +9,20 @@ use tidewire_protocol::Name;
 
 use super::NodeError;
 use crate::{
-    broker::Broker,
+    broker::{
+        Broker,
+        redis::{RedisBroker, SCRIPTS as BROKER_SCRIPTS},
+    },
     config::Config,
     feed::Logs,
+    redis::{LaneEvents, Redis, RedisError},
     storage::{EmbeddedStorage, Options},
-    store::CheckpointStore,
+    store::{
+        CheckpointStore,
+        redis::{RedisStore, SCRIPTS as STORE_SCRIPTS},
+    },
+    tasks::Tasks,
+    telemetry::metrics::Metrics,
 };
 
 /// The folder of the log inside the data folder.
@@ -30,11 +39,11 @@ pub(crate) struct Seams {
 }
 
 impl Seams {
-    /// Opens what the configuration names; announcements go to `logs`.
+    /// Those of a node alone: a folder of its own.
     ///
     /// # Errors
-    /// Says what is missing or taken.
-    pub fn open(config: &Config, _node: &Name, logs: &Arc<Logs>) -> Result<Self, NodeError> {
+    /// The folder is taken, or damaged.
+    pub fn embedded(config: &Config, logs: &Arc<Logs>) -> Result<Self, NodeError> {
         let folder = config.node.data_dir.join(LOG_FOLDER);
         let options = Options {
             sync: config.storage.sync,
@@ -49,5 +58,44 @@ impl Seams {
             store: opened.store,
             storage: Some(opened.storage),
         })
+    }
+
+    /// Those of a node in a cluster.
+    pub fn on_redis(connected: Connected, node: &Name, logs: &Arc<Logs>, tasks: &Tasks) -> Self {
+        let Connected { redis, lanes } = connected;
+        let announce = Arc::clone(logs) as _;
+        Self {
+            broker: RedisBroker::start(redis.clone(), lanes, &announce, tasks),
+            store: Arc::new(RedisStore::new(redis, node.clone())),
+            storage: None,
+        }
+    }
+}
+
+/// The connections of a node in a cluster, before anything uses them.
+#[derive(Debug)]
+pub(crate) struct Connected {
+    redis: Redis,
+    lanes: Vec<LaneEvents>,
+}
+
+impl Connected {
+    /// Connects where a Redis is configured; waits for it for a bounded time.
+    ///
+    /// # Errors
+    /// Says what to change.
+    pub async fn to(
+        config: &Config,
+        tasks: &Tasks,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Option<Self>, RedisError> {
+        let Some(address) = &config.redis.url else {
+            return Ok(None);
+        };
+        let scripts = BROKER_SCRIPTS.iter().chain(&STORE_SCRIPTS).copied();
+        let scripts = scripts.collect();
+        let (redis, lanes) = Redis::open(&config.redis, address, scripts, tasks, metrics).await?;
+        tracing::info!(url = %address, "redis is connected");
+        Ok(Some(Self { redis, lanes }))
     }
 }

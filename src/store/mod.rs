@@ -6,10 +6,6 @@
 #[cfg(test)]
 pub(crate) mod contract;
 pub mod embedded;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the node that opens it follows")
-)]
 pub mod redis;
 
 use std::fmt::Debug;

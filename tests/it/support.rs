@@ -98,11 +98,11 @@ impl TestNode {
             config: text.to_owned(),
             auth: auth.to_owned(),
         };
-        node.boot();
+        node.boot().await;
         node
     }
 
-    fn boot(&mut self) {
+    async fn boot(&mut self) {
         let file = self.dir.path().join("tidewire.toml");
         let data = self.dir.path().join("data");
         let head = format!("listen = \"127.0.0.1:0\"\ndata_dir = {data:?}\n");
@@ -116,7 +116,7 @@ impl TestNode {
             ..Sources::default()
         })
         .unwrap();
-        self.node = Some(Node::start(loaded.config).unwrap());
+        self.node = Some(Node::start(loaded.config).await.unwrap());
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -125,7 +125,7 @@ impl TestNode {
 
     pub async fn restart(&mut self) {
         self.node.take().unwrap().stop().await;
-        self.boot();
+        self.boot().await;
     }
 
     /// Deletes a channel: its log begins another epoch.

@@ -22,10 +22,6 @@ use std::sync::{
 use bytes::Bytes;
 use tidewire_protocol::{ChannelName, command::Range};
 
-#[cfg_attr(
-    not(test),
-    expect(unused_imports, reason = "the node that opens it follows")
-)]
 pub(crate) use self::scripts::SCRIPTS;
 use self::{
     decode::Damaged,

@@ -69,7 +69,7 @@ impl Lab {
             ..Sources::default()
         });
         Self {
-            node: Some(Node::start(loaded.unwrap().config).unwrap()),
+            node: Some(Node::start(loaded.unwrap().config).await.unwrap()),
             _dir: dir,
         }
     }

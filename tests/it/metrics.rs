@@ -1,6 +1,10 @@
 //! What operators read at `/metrics` after a session of work.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
 
 use serde_json::json;
 
@@ -132,4 +136,68 @@ async fn no_channel_user_or_session_becomes_a_label() {
             "{name}"
         );
     }
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let inside = |path: PathBuf| {
+        if path.is_dir() {
+            files(&path)
+        } else {
+            vec![path]
+        }
+    };
+    entries.flat_map(|entry| inside(entry.path())).collect()
+}
+
+/// What stands behind each `start` in the text, as long as `belongs` holds.
+fn words<'a>(text: &'a str, start: &'a str, belongs: fn(char) -> bool) -> Vec<&'a str> {
+    text.match_indices(start)
+        .map(|(at, _)| {
+            let word = &text[at + start.len()..];
+            word.find(|c| !belongs(c)).map_or(word, |end| &word[..end])
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn dashboards_and_alerts_name_only_what_a_node_exposes() {
+    // What the adapter of Kubernetes calls a record of ours.
+    const DERIVED: &str = "sessions_behind_ratio";
+    let node = TestNode::start().await;
+    let exposed = until(&node, "tidewire_broker_up", 1.0).await;
+    let exposed: Vec<&str> = exposed.keys().map(String::as_str).collect();
+    let names: BTreeSet<&str> = exposed
+        .iter()
+        .map(|series| series.split('{').next().unwrap())
+        .collect();
+    let (mut metrics, mut values) = (0, 0);
+    for path in files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy")) {
+        let text = fs::read_to_string(&path).unwrap().replace("\\\"", "\"");
+        let shown = path.display();
+        for name in words(&text, "tidewire_", |c| {
+            c.is_ascii_alphanumeric() || c == '_'
+        }) {
+            let known = names.contains(format!("tidewire_{name}").as_str());
+            assert!(known || name == DERIVED, "{shown}: tidewire_{name}");
+            metrics += 1;
+        }
+        for label in ["outcome", "reason", "code", "le"] {
+            for start in [format!("{label}=\""), format!("{label}=~\"")] {
+                for value in words(&text, &start, |c| c != '"')
+                    .iter()
+                    .flat_map(|all| all.split('|'))
+                {
+                    let pair = format!("{label}=\"{value}\"");
+                    let known = exposed.iter().any(|series| series.contains(&pair));
+                    assert!(known, "{shown}: {pair}");
+                    values += 1;
+                }
+            }
+        }
+    }
+    assert!(
+        metrics > 100 && values > 20,
+        "{metrics} names, {values} values"
+    );
 }

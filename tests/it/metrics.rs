@@ -151,12 +151,28 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// What stands behind each `start` in the text, as long as `belongs` holds.
-fn words<'a>(text: &'a str, start: &'a str, belongs: fn(char) -> bool) -> Vec<&'a str> {
+fn words<'a>(text: &'a str, start: &str, belongs: fn(char) -> bool) -> Vec<&'a str> {
     text.match_indices(start)
         .map(|(at, _)| {
             let word = &text[at + start.len()..];
             word.find(|c| !belongs(c)).map_or(word, |end| &word[..end])
         })
+        .collect()
+}
+
+/// Every `label="value"` that a query of the text asks for.
+fn label_values(text: &str) -> Vec<String> {
+    let of_label = |label: &'static str| {
+        let starts = [format!("{label}=\""), format!("{label}=~\"")];
+        let found = starts.map(|start| words(text, &start, |c| c != '"').join("|"));
+        let values = found.join("|");
+        let pair = |value: &str| format!("{label}=\"{value}\"");
+        let named = values.split('|').filter(|value| !value.is_empty());
+        named.map(pair).collect::<Vec<_>>()
+    };
+    ["outcome", "reason", "code", "le"]
+        .into_iter()
+        .flat_map(of_label)
         .collect()
 }
 
@@ -166,38 +182,26 @@ async fn dashboards_and_alerts_name_only_what_a_node_exposes() {
     const DERIVED: &str = "sessions_behind_ratio";
     let node = TestNode::start().await;
     let exposed = until(&node, "tidewire_broker_up", 1.0).await;
-    let exposed: Vec<&str> = exposed.keys().map(String::as_str).collect();
     let names: BTreeSet<&str> = exposed
-        .iter()
+        .keys()
         .map(|series| series.split('{').next().unwrap())
         .collect();
     let (mut metrics, mut values) = (0, 0);
     for path in files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy")) {
         let text = fs::read_to_string(&path).unwrap().replace("\\\"", "\"");
         let shown = path.display();
-        for name in words(&text, "tidewire_", |c| {
-            c.is_ascii_alphanumeric() || c == '_'
-        }) {
+        let of_names = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        for name in words(&text, "tidewire_", of_names) {
             let known = names.contains(format!("tidewire_{name}").as_str());
             assert!(known || name == DERIVED, "{shown}: tidewire_{name}");
             metrics += 1;
         }
-        for label in ["outcome", "reason", "code", "le"] {
-            for start in [format!("{label}=\""), format!("{label}=~\"")] {
-                for value in words(&text, &start, |c| c != '"')
-                    .iter()
-                    .flat_map(|all| all.split('|'))
-                {
-                    let pair = format!("{label}=\"{value}\"");
-                    let known = exposed.iter().any(|series| series.contains(&pair));
-                    assert!(known, "{shown}: {pair}");
-                    values += 1;
-                }
-            }
+        for pair in label_values(&text) {
+            let known = exposed.keys().any(|series| series.contains(&pair));
+            assert!(known, "{shown}: {pair}");
+            values += 1;
         }
     }
-    assert!(
-        metrics > 100 && values > 20,
-        "{metrics} names, {values} values"
-    );
+    let counted = format!("{metrics} names, {values} values");
+    assert!(metrics > 100 && values > 20, "{counted}");
 }

@@ -12,6 +12,7 @@
 mod commands;
 mod crash;
 mod damage;
+mod deployment;
 mod drain;
 mod listeners;
 mod members;

@@ -18,6 +18,7 @@ use crate::{
     auth::{Authenticator, KeyError, Origins, SessionKeys},
     clock,
     config::{Config, secret::SecretError},
+    control::{Control, Nodes},
     demo::{self, DemoError},
     feed::{Feed, Logs, Settings},
     gateway::{Gateway, Parts, connect},
@@ -26,9 +27,7 @@ use crate::{
     presence::Presence,
     random,
     redis::RedisError,
-    revocation::Revocations,
     storage::EmbeddedStorage,
-    store::CheckpointStore,
     tasks::Tasks,
     telemetry::metrics::{Metrics, UPKEEP_EVERY},
 };
@@ -134,11 +133,11 @@ impl Node {
         let node = node_name();
         let seams = open(&config, &node, &logs)?;
         let broker = Arc::clone(&seams.broker);
-        let feed = Feed::new(seams.broker, logs, tasks.clone());
-        let gateway = gateway(&config, node, feed, seams.store, metrics, &tasks)?;
+        let feed = Feed::new(Arc::clone(&broker), logs, tasks.clone());
+        let gateway = gateway(&config, node, feed, &seams, metrics, &tasks)?;
         gateway.feed.start();
         gateway.start();
-        tasks.spawn_until_stop(Arc::clone(&gateway.presence).run());
+        tasks.spawn_until_stop(lease(Arc::clone(&gateway), address));
         tasks.spawn_until_stop(upkeep(Arc::clone(&gateway)));
         tasks.spawn_until_stop(memory::watch(Arc::clone(&gateway)));
         let clients = Router::new()
@@ -184,10 +183,9 @@ impl Node {
         &self.gateway
     }
 
-    /// Leaves: nobody is admitted, sessions are written down, clients are told to come back, and
-    /// every task ends. Takes at most [`STOP_MAX`].
+    /// Leaves: nobody is admitted, clients are moved to other nodes or told to come back, and every
+    /// task ends. Takes at most the drain window and [`STOP_MAX`].
     pub async fn stop(self) {
-        self.gateway.admission.drain();
         self.gateway.leave().await;
         self.tasks.stop();
         if tokio::time::timeout(STOP_MAX, self.tasks.wait())
@@ -225,25 +223,27 @@ fn gateway(
     config: &Arc<Config>,
     node: Name,
     feed: Feed,
-    store: Arc<dyn CheckpointStore>,
+    seams: &Seams,
     metrics: Arc<Metrics>,
     tasks: &Tasks,
 ) -> Result<Arc<Gateway>, NodeError> {
     let namespaces = Arc::new(config.namespaces.clone());
+    let nodes = Nodes::new(feed.broker_handle(), node.clone(), seams.alone);
+    let nodes = Arc::new(nodes);
     let presence = Presence::new(
         feed.broker_handle(),
-        Arc::clone(&store),
+        Arc::clone(&seams.store),
+        Arc::clone(&nodes),
         Arc::clone(&namespaces),
         config.session.ttl,
         node.clone(),
-        tasks.clone(),
     );
     Ok(Gateway::new(Parts {
-        node,
+        node: node.clone(),
         namespaces,
-        revocations: Revocations::new(feed.broker_handle()),
+        control: Arc::new(Control::new(node, feed.clone(), nodes)),
         feed,
-        store,
+        store: Arc::clone(&seams.store),
         presence: Arc::new(presence),
         authenticator: Authenticator::new(&config.auth)?,
         session_keys: SessionKeys::new(
@@ -256,6 +256,13 @@ fn gateway(
         tasks: tasks.clone(),
         config: Arc::clone(config),
     }))
+}
+
+/// Keeps this node's lease and its view of the others.
+async fn lease(gateway: Arc<Gateway>, address: SocketAddr) {
+    let (started_ms, address) = (clock::now_ms(), address.to_string());
+    let say = || gateway.lease(started_ms, &address);
+    gateway.control.nodes.run(say).await;
 }
 
 async fn upkeep(gateway: Arc<Gateway>) {

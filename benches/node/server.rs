@@ -27,7 +27,7 @@ impl Server {
         let address = free_address();
         let config = folder.path().join("tidewire.toml");
         let text = format!(
-            "listen = \"{address}\"\ndata_dir = {:?}\n[auth]\nhmac_secret = {SECRET:?}\n[limits]\ncommands = \"1000000/s\"\nconnections_per_ip = 100000\n[log]\nlevel = \"warn\"\n[namespaces.default]\nhistory_size = 100\nhistory_ttl = \"1h\"\nmax_rate = \"1000000/s\"\n[namespaces.state]\nhistory_size = 100\nstate = true\nmax_rate = \"1000000/s\"\n",
+            "listen = \"{address}\"\ndata_dir = {:?}\n[auth]\nhmac_secret = {SECRET:?}\n[limits]\ncommands = \"1000000/s\"\nconnections_per_ip = 100000\nhandshakes = \"1000000/s\"\n[log]\nlevel = \"warn\"\n[namespaces.default]\nhistory_size = 100\nhistory_ttl = \"1h\"\nmax_rate = \"1000000/s\"\n[namespaces.state]\nhistory_size = 100\nstate = true\nmax_rate = \"1000000/s\"\n",
             folder.path().join("data"),
         );
         fs::write(&config, text).unwrap();

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     broker::PageLimit,
     session::{self, Phase, decode_checkpoint},
-    store::{Checkpoint, SessionId, StoreError},
+    store::{Held, SessionId, StoreError},
 };
 
 /// Longest id of a session in bytes.
@@ -31,8 +31,11 @@ const SESSION_BYTES_MAX: usize = 48;
 #[derive(Debug, Serialize)]
 pub(super) struct Session {
     session: String,
-    /// Whether it has a connection on this node.
+    /// Whether it has a connection on the node that answers.
     live: bool,
+    /// The node that has its connection, as far as that node said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
     /// Its user; only of a live session, and none for an anonymous one.
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<String>,
@@ -75,7 +78,7 @@ impl From<Position> for Head {
     }
 }
 
-/// How many sessions were ended.
+/// How many sessions were ended on this node; other nodes follow within 5 s.
 #[derive(Debug, Serialize)]
 pub(super) struct Disconnected {
     disconnected: usize,
@@ -93,11 +96,12 @@ pub(super) async fn show(
     let connection = api.gateway.connection_of(&id);
     let live = connection.and_then(|connection| connection.with_session(|session| live(session)));
     if let Some(live) = live {
-        return Ok(Json(live));
+        let node = Some(api.gateway.node.to_string());
+        return Ok(Json(Session { node, ..live }));
     }
     let held = api.gateway.store.read(&id).await.map_err(unavailable)?;
-    let checkpoint = held.ok_or_else(unknown)?.checkpoint;
-    Ok(Json(stored(&api, &id, checkpoint).await?))
+    let held = held.ok_or_else(unknown)?;
+    Ok(Json(stored(&api, &id, held).await?))
 }
 
 /// `DELETE /v1/sessions/{session}`: its client is told to stay away, and nothing can be resumed.
@@ -112,7 +116,11 @@ pub(super) async fn end(
     if !api.gateway.disconnect(&id).await {
         let store = &api.gateway.store;
         let held = store.read(&id).await.map_err(unavailable)?;
-        let fence = held.ok_or_else(unknown)?.checkpoint.fence;
+        let held = held.ok_or_else(unknown)?;
+        if let Some(node) = &held.node {
+            api.gateway.control.end_session(node, &id).await?;
+        }
+        let fence = held.checkpoint.fence;
         match store.remove(&id, fence).await {
             Ok(()) => {}
             // Claimed meanwhile: its new connection is the one to end.
@@ -124,7 +132,8 @@ pub(super) async fn end(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /v1/users/{user}/disconnect`: every session of the user that has a connection.
+/// `POST /v1/users/{user}/disconnect`: every session of the user that has a connection, on every
+/// node.
 pub(super) async fn disconnect(
     _caller: Allowed<ToManage>,
     State(api): State<Arc<Api>>,
@@ -134,15 +143,7 @@ pub(super) async fn disconnect(
     let user =
         Name::new(path.text("user")).map_err(|error| Problem::bad(format!("user: {error}")))?;
     query.finish("none")?;
-    let mut disconnected = 0;
-    for connection in api.gateway.connections_of_user(&user) {
-        let Some(id) = connection.with_session(|session| session.id.clone()) else {
-            continue;
-        };
-        if api.gateway.disconnect(&id).await {
-            disconnected += 1;
-        }
-    }
+    let disconnected = api.gateway.disconnect_user(&user).await?;
     tracing::info!(disconnected, "a user was disconnected by a backend");
     Ok(Json(Disconnected { disconnected }))
 }
@@ -187,13 +188,15 @@ fn live(session: &session::Session) -> Session {
     Session {
         session: session.id.0.to_string(),
         live: true,
+        node: None,
         user: session.identity.user.as_ref().map(ToString::to_string),
         attempt: session.fence.attempt,
         subscriptions: subscriptions.collect(),
     }
 }
 
-async fn stored(api: &Api, id: &SessionId, checkpoint: Checkpoint) -> Result<Session, Problem> {
+async fn stored(api: &Api, id: &SessionId, held: Held) -> Result<Session, Problem> {
+    let Held { checkpoint, node } = held;
     let stored = decode_checkpoint(&checkpoint.body).ok_or_else(|| {
         let detail = "the session's checkpoint could not be read";
         Problem::new(ErrorCode::Internal, detail)
@@ -214,6 +217,7 @@ async fn stored(api: &Api, id: &SessionId, checkpoint: Checkpoint) -> Result<Ses
     Ok(Session {
         session: id.0.to_string(),
         live: false,
+        node: node.map(|node| node.to_string()),
         user: None,
         attempt: checkpoint.fence.attempt,
         subscriptions,

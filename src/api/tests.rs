@@ -17,6 +17,7 @@ use axum::{
 };
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
+use tidewire_protocol::{ChannelName, Name};
 use tower::ServiceExt as _;
 
 use super::{Api, ops_router, router};
@@ -24,6 +25,9 @@ use crate::{
     auth::{ApiKeyConfig, Right, Scope},
     config::{ByteSize, Config, Namespace, Namespaces, Presence, Secret, secret},
     node::Node,
+    presence::{Change, Membership, Owner},
+    session::Member,
+    store::{Fence, SessionId},
 };
 
 const ALL: &str = "key-of-everything-0123456789";
@@ -122,6 +126,29 @@ impl Lab {
         let answer = self.call("GET", path, "").await;
         assert_eq!(answer.status, 200, "{path}: {:?}", answer.body);
         answer.json()
+    }
+
+    /// Makes somebody a member of a channel.
+    async fn enter(&self, channel: &str, key: &str, me: &str) {
+        let owner = Owner {
+            session: SessionId(Arc::from(key)),
+            fence: Fence {
+                attempt: 1,
+                nonce: 1,
+            },
+        };
+        let member = Box::new(Member {
+            key: Name::new(key).unwrap(),
+            me: me.to_owned().into(),
+        });
+        let channel = ChannelName::new(channel).unwrap();
+        let membership = Membership { channel, member };
+        let enter = Change::Enter {
+            membership,
+            held: false,
+        };
+        let presence = &self.node.gateway().presence;
+        presence.apply(&owner, vec![enter]).await;
     }
 
     /// Publishes and answers the results.

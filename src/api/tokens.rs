@@ -12,7 +12,7 @@ use super::{
     body,
     problem::Problem,
 };
-use crate::revocation::{TTL_MS_MAX, Target};
+use crate::control::{TTL_MS_MAX, Target};
 
 /// Largest body: two names and a number.
 const BODY_BYTES: usize = 4 * 1024;

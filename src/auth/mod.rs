@@ -82,6 +82,9 @@ pub enum AuthError {
     /// A claim is missing or not what it must be.
     #[error("the token's claim `{0}` is missing or wrong")]
     Claim(&'static str),
+    /// This node cannot read which tokens were withdrawn.
+    #[error("the node cannot tell at present which tokens were withdrawn")]
+    Unverified,
     /// The keys cannot be fetched at present.
     #[error("the keys that check tokens cannot be fetched")]
     KeysUnavailable,
@@ -91,7 +94,7 @@ impl AuthError {
     /// The code a client is told.
     pub const fn code(self) -> ErrorCode {
         match self {
-            Self::KeysUnavailable => ErrorCode::Unavailable,
+            Self::KeysUnavailable | Self::Unverified => ErrorCode::Unavailable,
             Self::Missing
             | Self::TooLarge
             | Self::Malformed

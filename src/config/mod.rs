@@ -23,7 +23,7 @@ use std::{
 };
 
 pub use error::ConfigErrors;
-pub use namespaces::{Namespace, Namespaces, Presence};
+pub use namespaces::{Namespace, Namespaces, PRESENCE_TTL_MS, Presence};
 pub use secret::Secret;
 pub use sections::{Drain, Limits, Log, LogFilter, LogFormat, Redis, Session, Storage, Sync, Tls};
 pub use units::{ByteSize, Percent, Rate};

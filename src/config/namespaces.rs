@@ -31,7 +31,7 @@ const DEDUP_TTL_MIN: Duration = Duration::from_secs(120);
 /// and one count per node above.
 const PRESENCE_KEYS: u32 = 2_048;
 /// Members leave by tombstone or by their node's lease; this only bounds what neither removed.
-const PRESENCE_TTL: Duration = Duration::from_secs(30 * 86_400);
+pub const PRESENCE_TTL_MS: u64 = 30 * 86_400_000;
 
 /// How a channel's members are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,7 +120,7 @@ impl Namespace {
             history_ttl: Duration::ZERO,
             state: true,
             state_keys: NonZeroU32::MIN.saturating_add(PRESENCE_KEYS - 1),
-            state_ttl: PRESENCE_TTL,
+            state_ttl: Duration::from_millis(PRESENCE_TTL_MS),
             presence: Presence::Off,
             ..self.clone()
         }

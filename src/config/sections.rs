@@ -46,6 +46,10 @@ section! {
         tail_bytes: ByteSize = ByteSize::mib(1),
         /// Memory for the recent parts of all logs; the least recently read go first.
         tails_bytes: ByteSize = ByteSize::mib(256),
+        /// New connections a second, burst one second; more are told to come back, paced.
+        handshakes: Rate = Rate::per_second(1_000),
+        /// Hellos worked on at once, resumes first; the others wait up to 2 s, then come back, paced.
+        resumes: NonZeroU32 = NonZeroU32::MIN.saturating_add(255),
         /// Share of the container's memory past which new connections are refused with a paced retry.
         memory: Percent = Percent(75),
     }

@@ -9,11 +9,14 @@ use std::{
 };
 
 use dashmap::DashMap;
+use parking_lot::Mutex;
 use tidewire_protocol::CloseCode;
 
-use crate::{config::Limits, random, telemetry::labels::Rejection};
+use super::pacer::Pacer;
+use crate::{clock, config::Limits, random, session::Bucket, telemetry::labels::Rejection};
 
-/// When clients that were refused come back: spread, so that they do not return together.
+/// When clients come back whose address has its share, or whose node leaves, ms: spread, so that
+/// they do not return together.
 const RETRY_MS: std::ops::Range<u64> = 1_000..6_000;
 
 /// Connections at a time that are told why they are refused: each lives for a round trip.
@@ -28,6 +31,8 @@ pub enum Refusal {
     Address,
     /// The node's memory is over its mark.
     Memory,
+    /// More come at once than the node takes.
+    Storm,
     /// The node is leaving.
     Draining,
 }
@@ -39,6 +44,7 @@ impl Refusal {
             Self::Connections => Rejection::Connections,
             Self::Address => Rejection::ConnectionsPerIp,
             Self::Memory => Rejection::Memory,
+            Self::Storm => Rejection::Storm,
             Self::Draining => Rejection::Draining,
         }
     }
@@ -46,15 +52,10 @@ impl Refusal {
     /// What the client is told.
     pub const fn code(self) -> CloseCode {
         match self {
-            Self::Connections | Self::Memory => CloseCode::Overloaded,
+            Self::Connections | Self::Memory | Self::Storm => CloseCode::Overloaded,
             Self::Address => CloseCode::RateLimited,
             Self::Draining => CloseCode::Draining,
         }
-    }
-
-    /// When to come back, ms.
-    pub fn retry_ms() -> u64 {
-        RETRY_MS.start + random::below(RETRY_MS.end - RETRY_MS.start)
     }
 }
 
@@ -64,6 +65,8 @@ pub struct Admission {
     counts: Arc<Counts>,
     connections_max: usize,
     per_address_max: usize,
+    handshakes: Mutex<Bucket>,
+    pacer: Pacer,
     over_memory: AtomicBool,
     draining: AtomicBool,
 }
@@ -91,6 +94,12 @@ impl Admission {
             counts: Arc::default(),
             connections_max: size(limits.connections),
             per_address_max: size(limits.connections_per_ip),
+            handshakes: Mutex::new(Bucket::new(
+                limits.handshakes.per_millisecond(),
+                f64::from(limits.handshakes.count),
+                clock::now_ms(),
+            )),
+            pacer: Pacer::new(limits.handshakes.per_millisecond()),
             over_memory: AtomicBool::new(false),
             draining: AtomicBool::new(false),
         }
@@ -106,6 +115,9 @@ impl Admission {
         }
         if self.over_memory.load(Ordering::Relaxed) {
             return Err(Refusal::Memory);
+        }
+        if self.handshakes.lock().take(clock::now_ms()).is_err() {
+            return Err(Refusal::Storm);
         }
         {
             let mut held = self.counts.addresses.entry(address).or_default();
@@ -124,6 +136,21 @@ impl Admission {
         } else {
             Ok(place)
         }
+    }
+
+    /// When whoever was refused for this comes back, ms.
+    pub fn retry_ms(&self, refusal: Refusal) -> u64 {
+        match refusal {
+            Refusal::Connections | Refusal::Memory | Refusal::Storm => self.pace_ms(),
+            Refusal::Address | Refusal::Draining => {
+                RETRY_MS.start + random::below(RETRY_MS.end - RETRY_MS.start)
+            }
+        }
+    }
+
+    /// When a client comes back that the node cannot serve now, ms: the more there are, the later.
+    pub fn pace_ms(&self) -> u64 {
+        self.pacer.book(clock::now_ms())
     }
 
     /// A place for a connection that was refused and is told so after the upgrade, since browsers
@@ -150,6 +177,11 @@ impl Admission {
     /// Tells whether the node's memory is over its mark.
     pub fn set_over_memory(&self, over: bool) {
         self.over_memory.store(over, Ordering::Relaxed);
+    }
+
+    /// Whether the node's memory is over its mark.
+    pub fn is_over_memory(&self) -> bool {
+        self.over_memory.load(Ordering::Relaxed)
     }
 
     /// Whether new connections should go elsewhere.

@@ -12,12 +12,15 @@ use tidewire_protocol::{
 
 use super::{
     connection::Connection,
+    gate::Guest,
     stale,
-    subscribe::{Wanted, subscribe},
+    subscribe::{self, Wanted},
 };
 use crate::{
     auth::Identity,
-    clock, random,
+    clock,
+    presence::Membership,
+    random,
     session::{Session, Stored, StoredSub, decode_checkpoint},
     store::{Fence, SessionId, StoreError},
     telemetry::labels::{ClaimOutcome, Rejection, ResumeOutcome},
@@ -27,8 +30,6 @@ use crate::{
 const HEARTBEAT_SECONDS: std::ops::RangeInclusive<u64> = 15..=240;
 /// The heartbeat of clients that do not ask.
 const HEARTBEAT_SECONDS_DEFAULT: u64 = 25;
-/// When clients come back whose token or session could not be looked up.
-const RETRY_MS: u64 = 1_000;
 
 /// What the reading task needs to know of an accepted hello.
 #[derive(Debug)]
@@ -52,13 +53,24 @@ struct Claimed {
 pub async fn open(connection: &Arc<Connection>, hello: Hello) -> Option<Opened> {
     let gateway = Arc::clone(&connection.gateway);
     let begun = Instant::now();
+    let guest = match hello.session {
+        Some(_) => Guest::Resume,
+        None => Guest::Newcomer,
+    };
+    let Some(_pass) = gateway.gate.enter(guest).await else {
+        gateway.metrics.rejected.count(Rejection::Storm);
+        let retry_ms = gateway.admission.pace_ms();
+        connection.close(CloseCode::Overloaded, Some(retry_ms), None);
+        return None;
+    };
     let identity = match gateway.identify(hello.token.as_deref()).await {
         Ok(identity) => identity,
         Err(error) => {
             tracing::debug!(connection_id = connection.id, %error, "a token was refused");
             gateway.metrics.rejected.count(Rejection::of(error.code()));
             if error.code() == ErrorCode::Unavailable {
-                connection.close(CloseCode::Overloaded, Some(RETRY_MS), None);
+                let retry_ms = gateway.admission.pace_ms();
+                connection.close(CloseCode::Overloaded, Some(retry_ms), None);
             } else {
                 connection.close(CloseCode::Unauthenticated, None, None);
             }
@@ -73,7 +85,8 @@ pub async fn open(connection: &Arc<Connection>, hello: Hello) -> Option<Opened> 
             return None;
         }
         Err(StoreError::Unavailable) => {
-            connection.close(CloseCode::Overloaded, Some(RETRY_MS), None);
+            let retry_ms = gateway.admission.pace_ms();
+            connection.close(CloseCode::Overloaded, Some(retry_ms), None);
             return None;
         }
     };
@@ -88,6 +101,12 @@ pub async fn open(connection: &Arc<Connection>, hello: Hello) -> Option<Opened> 
     let (session, resumed) = (claimed.id.clone(), claimed.stored.is_some());
     welcome(connection, &claimed, identity, &opened);
     gateway.register(&session, connection);
+    // Whoever was told to end this token's connections may not have seen this one.
+    if connection.with_session(|session| gateway.control.shuts_out(&session.identity)) == Some(true)
+    {
+        connection.close(CloseCode::Unauthenticated, None, None);
+        return None;
+    }
     stale::tell(connection);
     if let Some(outcome) = claimed.outcome {
         gateway.metrics.resumes.count(outcome);
@@ -95,12 +114,11 @@ pub async fn open(connection: &Arc<Connection>, hello: Hello) -> Option<Opened> 
     tracing::debug!(connection_id = connection.id, session_id = %session.0, resumed, "a session is open");
     let stored = claimed.stored.unwrap_or_default();
     let (wanted, dropped) = wanted(hello.subs, stored.subs, server_side);
-    for sub in dropped {
-        if let Some(member) = &sub.member {
-            gateway.presence.leave(&sub.channel, member).await;
-        }
-    }
-    subscribe(connection, wanted).await;
+    let dropped = dropped.into_iter().filter_map(|sub| {
+        let (channel, member) = (sub.channel, sub.member?);
+        Some(Membership { channel, member })
+    });
+    subscribe::resume(connection, wanted, dropped.collect()).await;
     gateway.checkpoints.note(connection);
     if resumed {
         gateway
@@ -169,6 +187,9 @@ async fn claim(
         if let Some(taken) = claimed? {
             if let Some(previous) = previous {
                 previous.close(CloseCode::Replaced, None, Some(fence.attempt));
+            }
+            if let Some(node) = taken.node {
+                gateway.control.taken(node, id.clone(), fence.attempt);
             }
             let stored = decode_checkpoint(&taken.body).unwrap_or_default();
             return Ok(Claimed {

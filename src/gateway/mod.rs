@@ -9,8 +9,12 @@ mod checkpoints;
 mod commands;
 mod connection;
 mod deliver;
+mod drain;
+mod gate;
 mod hello;
 mod load;
+mod orders;
+mod pacer;
 mod pages;
 mod place;
 mod read;
@@ -35,28 +39,25 @@ use dashmap::DashMap;
 use tidewire_protocol::{ChannelName, CloseCode, Name};
 
 pub use self::{
-    admission::{Admission, Refusal},
+    admission::Admission,
     connection::Connection,
     socket::prepare,
     upgrade::{ClientAddress, connect},
 };
-use self::{checkpoints::Checkpoints, connection::ConnectionId};
+use self::{checkpoints::Checkpoints, connection::ConnectionId, gate::Gate};
 use crate::{
     auth::{AuthError, Authenticator, Identity, Origins, SessionKeys},
     broker::BrokerError,
     clock,
     config::{Config, Namespaces},
+    control::{Control, Lease, Target},
     feed::Feed,
-    presence::{Ended, Presence},
-    random,
-    revocation::{Revocations, Target},
+    presence::{Change, Membership, Owner, Presence},
+    session::Member,
     store::{Checkpoint, CheckpointStore, Fence, SessionId, StoreError, Write},
     tasks::Tasks,
     telemetry::{labels::PublicationSource, metrics::Metrics},
 };
-
-/// Clients of a node that leaves come back within this, each at its own moment.
-const LEAVE_RETRY_MS: u64 = 2_000;
 
 /// What the gateway is built from.
 #[derive(Debug)]
@@ -68,7 +69,7 @@ pub struct Parts {
     pub store: Arc<dyn CheckpointStore>,
     pub presence: Arc<Presence>,
     pub authenticator: Authenticator,
-    pub revocations: Revocations,
+    pub control: Arc<Control>,
     pub session_keys: SessionKeys,
     pub origins: Origins,
     pub metrics: Arc<Metrics>,
@@ -80,6 +81,7 @@ pub struct Parts {
 pub struct Gateway {
     parts: Parts,
     pub admission: Admission,
+    gate: Arc<Gate>,
     checkpoints: Checkpoints,
     sessions: DashMap<SessionId, Arc<Connection>>,
     last_id: AtomicU64,
@@ -95,10 +97,14 @@ impl std::ops::Deref for Gateway {
 
 impl Gateway {
     pub fn new(parts: Parts) -> Arc<Self> {
-        let admission = Admission::new(&parts.config.limits);
+        let limits = &parts.config.limits;
+        let admission = Admission::new(limits);
+        let resumes = usize::try_from(limits.resumes.get()).unwrap_or(usize::MAX);
+        let gate = Arc::new(Gate::new(resumes));
         Arc::new(Self {
             parts,
             admission,
+            gate,
             checkpoints: Checkpoints::default(),
             sessions: DashMap::new(),
             last_id: AtomicU64::new(0),
@@ -112,6 +118,15 @@ impl Gateway {
         self.tasks
             .spawn_until_stop(checkpoints::extend(Arc::clone(self)));
         self.tasks.spawn_until_stop(stale::run(Arc::clone(self)));
+        self.tasks
+            .spawn_until_stop(orders::to_all(Arc::clone(self)));
+        self.tasks
+            .spawn_until_stop(orders::to_this_node(Arc::clone(self)));
+        let gateway = Arc::clone(self);
+        self.tasks
+            .spawn_until_stop(async move { gateway.control.run_outbox().await });
+        self.tasks
+            .spawn_until_stop(Arc::clone(&self.presence).run());
     }
 
     /// How many sessions have a connection here.
@@ -127,7 +142,7 @@ impl Gateway {
     }
 
     /// Every connection of a user.
-    pub fn connections_of_user(&self, user: &Name) -> Vec<Arc<Connection>> {
+    fn connections_of_user(&self, user: &Name) -> Vec<Arc<Connection>> {
         let of_user = |connection: &Arc<Connection>| {
             connection.with_session(|session| session.identity.user.as_ref() == Some(user))
                 == Some(true)
@@ -135,6 +150,14 @@ impl Gateway {
         self.sessions
             .iter()
             .filter(|entry| of_user(entry.value()))
+            .map(|entry| Arc::clone(entry.value()))
+            .collect()
+    }
+
+    /// Every connection with a session.
+    fn connections(&self) -> Vec<Arc<Connection>> {
+        self.sessions
+            .iter()
             .map(|entry| Arc::clone(entry.value()))
             .collect()
     }
@@ -183,6 +206,7 @@ impl Gateway {
     /// Before a claim with `fence`: the present owner on this node writes down what it knows, so
     /// that the new one finds it. Answers the owner.
     async fn write_down_for(&self, session: &SessionId, fence: Fence) -> Option<Arc<Connection>> {
+        checkpoints::write_kept(self, session).await;
         let owner = self.connection_of(session)?;
         let older = owner.with_session(|held| held.fence.attempt < fence.attempt)?;
         if older && let Some(write) = checkpoints::write_of(self, &owner, true) {
@@ -228,18 +252,19 @@ impl Gateway {
         self.sessions
             .remove_if(&session.id, |_, held| held.id == connection.id);
         self.metrics.sessions.set(self.sessions.len() as f64);
-        let members = subscribe::detach(connection, &mut session);
-        let mut fenced = false;
-        for result in self.store.write(write.into_iter().collect()).await {
-            fenced |= matches!(result, Err(StoreError::Fenced { .. }));
-        }
-        if !fenced {
-            let ended = members
-                .into_iter()
-                .map(|(channel, member)| Ended { channel, member })
-                .collect();
-            self.presence
-                .leave_later(session.id.clone(), session.fence, ended);
+        let members = memberships(subscribe::detach(connection, &mut session));
+        let owner = Owner {
+            session: session.id,
+            fence: session.fence,
+        };
+        let moved = match write {
+            Some(write) => checkpoints::write_last(self, write).await,
+            None => false,
+        };
+        if moved {
+            self.presence.moved(&owner, members).await;
+        } else {
+            self.presence.leave_later(owner, members);
         }
     }
 
@@ -251,47 +276,74 @@ impl Gateway {
         self.sessions
             .remove_if(&session.id, |_, held| held.id == connection.id);
         self.metrics.sessions.set(self.sessions.len() as f64);
-        for (channel, member) in subscribe::detach(connection, &mut session) {
-            self.presence.leave(&channel, &member).await;
-        }
+        let members = memberships(subscribe::detach(connection, &mut session));
+        let owner = Owner {
+            session: session.id.clone(),
+            fence: session.fence,
+        };
+        let leaves = members.into_iter().map(Change::Leave).collect();
+        self.presence.apply(&owner, leaves).await;
         if let Err(error) = self.store.remove(&session.id, session.fence).await {
             tracing::debug!(%error, "a session that left could not be removed; it expires");
         }
     }
 
-    /// Who a client is, by a token that nobody withdrew.
+    /// Who a client is, by a token that nobody withdrew. A node that cannot tell says so.
     async fn identify(&self, token: Option<&str>) -> Result<Identity, AuthError> {
         let identity = self.authenticator.identify(token, clock::now_ms()).await?;
-        match self.revocations.is_revoked(&identity).await {
-            Ok(false) => Ok(identity),
-            Ok(true) => Err(AuthError::Revoked),
-            Err(error) => {
-                tracing::warn!(%error, "revocations cannot be read");
-                Err(AuthError::KeysUnavailable)
-            }
+        if !self.control.verified().await {
+            return Err(AuthError::Unverified);
         }
+        if self.control.shuts_out(&identity) {
+            return Err(AuthError::Revoked);
+        }
+        Ok(identity)
     }
 
-    /// Shuts tokens out and ends the connections that were let in with one; answers how many.
+    /// Shuts tokens out on every node and ends the connections here that were let in with one;
+    /// answers how many. Other nodes end theirs within 5 s.
     ///
     /// # Errors
     /// The revocation could not be written; nobody is shut out.
     pub async fn revoke(&self, target: Target, ttl_ms: u64) -> Result<usize, BrokerError> {
-        self.revocations.revoke(target, ttl_ms).await?;
+        self.control.revoke(target, ttl_ms).await?;
+        Ok(self.end_shut_out())
+    }
+
+    /// Ends the connections whose token was withdrawn; answers how many.
+    fn end_shut_out(&self) -> usize {
         let shut_out = |connection: &Arc<Connection>| {
-            connection.with_session(|session| self.revocations.shuts_out(&session.identity))
+            connection.with_session(|session| self.control.shuts_out(&session.identity))
                 == Some(true)
         };
-        let connections: Vec<_> = self
-            .sessions
-            .iter()
-            .filter(|entry| shut_out(entry.value()))
-            .map(|entry| Arc::clone(entry.value()))
-            .collect();
+        let mut connections = self.connections();
+        connections.retain(shut_out);
         for connection in &connections {
             connection.close(CloseCode::Unauthenticated, None, None);
         }
-        Ok(connections.len())
+        connections.len()
+    }
+
+    /// Ends every session of a user that has a connection, on every node; answers how many were
+    /// here. Other nodes end theirs within 5 s.
+    ///
+    /// # Errors
+    /// The other nodes could not be told; nothing was ended here.
+    pub async fn disconnect_user(&self, user: &Name) -> Result<usize, BrokerError> {
+        self.control.disconnect_user(user).await?;
+        Ok(self.end_user(user).await)
+    }
+
+    /// Ends the sessions of a user that have a connection here; answers how many.
+    async fn end_user(&self, user: &Name) -> usize {
+        let mut ended = 0;
+        for connection in self.connections_of_user(user) {
+            let Some(session) = connection.with_session(|session| session.id.clone()) else {
+                continue;
+            };
+            ended += usize::from(self.disconnect(&session).await);
+        }
+        ended
     }
 
     /// Ends a session by an operator's wish.
@@ -304,23 +356,31 @@ impl Gateway {
         true
     }
 
-    /// The node leaves: sessions are written down and clients sent to come back.
-    pub async fn leave(&self) {
-        let connections: Vec<_> = self
-            .sessions
-            .iter()
-            .map(|entry| Arc::clone(entry.value()))
-            .collect();
-        for connection in connections {
-            self.end(&connection).await;
-            self.send_away(&connection);
-        }
+    /// The node leaves: clients are moved to other nodes, or sent away where there are none.
+    /// Takes at most the configured window, and what it takes to write the rest down.
+    pub async fn leave(self: &Arc<Self>) {
+        drain::run(self).await;
     }
 
-    /// Tells a client that the node leaves, and when to come back.
+    /// How many hellos wait for their turn.
+    pub fn waiting(&self) -> usize {
+        self.gate.waiting()
+    }
+
+    /// Tells a client without a session that the node leaves, and when to come back.
     fn send_away(&self, connection: &Arc<Connection>) {
-        let retry_ms = random::below(LEAVE_RETRY_MS);
-        connection.close(CloseCode::Draining, Some(retry_ms), None);
+        drain::send_away(self, connection, self.admission.connections());
+    }
+
+    /// What this node says of itself to the others.
+    pub fn lease(&self, started_ms: u64, address: &str) -> Lease {
+        Lease {
+            started: started_ms,
+            address: address.to_owned(),
+            connections: self.admission.connections(),
+            sessions: self.sessions(),
+            draining: false,
+        }
     }
 
     /// Takes the measures nobody else reports: whether the broker answers, and how long moving
@@ -333,10 +393,8 @@ impl Gateway {
         self.metrics.drain_seconds_needed.set(connections / rate);
     }
 
-    /// Once a heartbeat of a connection: what acknowledged floors are worth, and how far its
-    /// session is behind.
-    fn heartbeat(&self, connection: &Arc<Connection>) {
-        self.checkpoints.note_floors(connection);
+    /// Once a heartbeat of a connection: how far its session is behind.
+    fn heartbeat(&self, connection: &Connection) {
         if let Some(lag) = connection.with_session(|session| session.lag()) {
             self.metrics.lag_publications.record(lag as f64);
         }
@@ -349,4 +407,9 @@ impl Gateway {
             counts.publications.count(source);
         }
     }
+}
+
+fn memberships(members: Vec<(ChannelName, Box<Member>)>) -> Vec<Membership> {
+    let membership = |(channel, member)| Membership { channel, member };
+    members.into_iter().map(membership).collect()
 }

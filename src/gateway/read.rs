@@ -18,6 +18,7 @@ use super::{
 use crate::{
     clock,
     config::{Namespace, Rate},
+    random,
     session::Bucket,
     telemetry::labels::Rejection,
 };
@@ -26,6 +27,8 @@ use crate::{
 const READ_BYTES: usize = 64 * 1024;
 /// A client that opened a connection says hello within this.
 const HELLO_MS_MAX: u64 = 10_000;
+/// Floors are written at most this often; until then the client's own positions say more.
+const FLOORS_MS: u64 = 30_000;
 /// A token is served this long past its end: the fresh one may be under way.
 const TOKEN_GRACE_MS: u64 = 30_000;
 /// Commands a page may send at once when it loads: one subscription each at most.
@@ -53,6 +56,8 @@ struct Deadlines {
     heard_ms: u64,
     heartbeat_ms: u64,
     ping_ms: u64,
+    /// When acknowledged floors are worth a write.
+    floors_ms: u64,
     hello_ms: Option<u64>,
     token: Option<TokenLife>,
 }
@@ -124,6 +129,10 @@ async fn serve(
             connection.close(CloseCode::BadRequest, None, None);
             return false;
         };
+        if connection.gateway.admission.is_draining() {
+            connection.gateway.send_away(connection);
+            return false;
+        }
         match hello::open(connection, hello).await {
             // Whoever told all sessions that the node leaves may not have seen this one.
             Some(_) if connection.gateway.admission.is_draining() => {
@@ -271,15 +280,17 @@ impl Deadlines {
             heard_ms: now_ms,
             heartbeat_ms: 0,
             ping_ms: u64::MAX,
+            floors_ms: u64::MAX,
             hello_ms: Some(now_ms + HELLO_MS_MAX),
             token: None,
         }
     }
 
-    const fn opened(&mut self, opened: &hello::Opened, now_ms: u64) {
+    fn opened(&mut self, opened: &hello::Opened, now_ms: u64) {
         self.hello_ms = None;
         self.heartbeat_ms = opened.heartbeat_ms;
         self.ping_ms = now_ms + opened.heartbeat_ms;
+        self.floors_ms = next_floors_ms(now_ms);
         self.token = TokenLife::new(opened.token_ms, now_ms);
     }
 
@@ -337,10 +348,20 @@ impl Deadlines {
         if now_ms >= self.ping_ms {
             self.ping_ms = now_ms + self.heartbeat_ms;
             connection.ping();
+            if now_ms >= self.floors_ms {
+                self.floors_ms = next_floors_ms(now_ms);
+                connection.gateway.checkpoints.note_floors(connection);
+            }
             connection.gateway.heartbeat(connection);
         }
         true
     }
+}
+
+/// When floors are written next, by a heartbeat after this moment: jittered, so that those who came
+/// together do not write together.
+fn next_floors_ms(now_ms: u64) -> u64 {
+    now_ms + FLOORS_MS + random::below(FLOORS_MS / 2)
 }
 
 impl TokenLife {

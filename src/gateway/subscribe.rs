@@ -18,6 +18,7 @@ use crate::{
     channel::{Channel, ChannelOptions, Standing},
     clock,
     config::{Namespace, Presence},
+    presence::{Change, Membership, Owner},
     session::{Member, Session},
     telemetry::labels::Rejection,
 };
@@ -34,6 +35,10 @@ type Refusal = (ErrorCode, &'static str);
 
 const NO_BROKER: Refusal = (ErrorCode::Unavailable, "the broker does not answer");
 const BEHIND: Refusal = (ErrorCode::Unavailable, "the broker is behind this position");
+const UNVERIFIED: Refusal = (
+    ErrorCode::Unavailable,
+    "the node cannot tell at present which tokens were withdrawn",
+);
 const FULL: Refusal = (
     ErrorCode::TooLarge,
     "the session holds as many subscriptions as it may",
@@ -45,6 +50,37 @@ const JOINS_MAX: usize = 3;
 /// Begins or moves subscriptions, in order, with one step of the broker for all; each is
 /// answered on its own.
 pub async fn subscribe(connection: &Arc<Connection>, wanted: Vec<Wanted>) {
+    resume(connection, wanted, Vec::new()).await;
+}
+
+/// The same for a session that goes on without some of its memberships: all changes of presence
+/// are one step too.
+pub async fn resume(connection: &Arc<Connection>, wanted: Vec<Wanted>, dropped: Vec<Membership>) {
+    let Some(owner) = owner_of(connection) else {
+        return;
+    };
+    let mut changes: Vec<_> = dropped.into_iter().map(Change::Leave).collect();
+    if connection.gateway.control.verified().await {
+        begin_all(connection, wanted, &mut changes).await;
+    } else {
+        for wanted in wanted {
+            refuse(connection, wanted, UNVERIFIED, &mut changes);
+        }
+    }
+    if !changes.is_empty() {
+        connection.gateway.presence.apply(&owner, changes).await;
+    }
+}
+
+/// The claim that memberships of this connection belong to.
+fn owner_of(connection: &Connection) -> Option<Owner> {
+    connection.with_session(|session| Owner {
+        session: session.id.clone(),
+        fence: session.fence,
+    })
+}
+
+async fn begin_all(connection: &Arc<Connection>, wanted: Vec<Wanted>, changes: &mut Vec<Change>) {
     let mut accepted = Vec::with_capacity(wanted.len());
     let mut options = Vec::with_capacity(wanted.len());
     for wanted in wanted {
@@ -56,7 +92,7 @@ pub async fn subscribe(connection: &Arc<Connection>, wanted: Vec<Wanted>) {
                 ));
                 accepted.push(wanted);
             }
-            Err(refusal) => refuse(connection, &wanted, refusal).await,
+            Err(refusal) => refuse(connection, wanted, refusal, changes),
         }
     }
     if accepted.is_empty() {
@@ -78,12 +114,12 @@ pub async fn subscribe(connection: &Arc<Connection>, wanted: Vec<Wanted>) {
         };
         match channel {
             Ok(channel) if is_behind(connection, &wanted.sub, &channel, head.as_ref()) => {
-                refuse(connection, &wanted, BEHIND).await;
+                refuse(connection, wanted, BEHIND, changes);
             }
             Ok(channel) if head.is_some() || !needs_head(&wanted.sub) => {
-                begin(connection, wanted, channel, head, option.1).await
+                begin(connection, wanted, (channel, head, option.1), changes).await;
             }
-            Ok(_) | Err(_) => refuse(connection, &wanted, NO_BROKER).await,
+            Ok(_) | Err(_) => refuse(connection, wanted, NO_BROKER, changes),
         }
     }
 }
@@ -133,7 +169,12 @@ fn permit<'a>(connection: &'a Connection, sub: &Sub) -> Result<&'a Namespace, Re
 }
 
 /// Answers that a subscription was refused. A membership it resumed ends with it.
-async fn refuse(connection: &Arc<Connection>, wanted: &Wanted, (code, text): Refusal) {
+fn refuse(
+    connection: &Arc<Connection>,
+    wanted: Wanted,
+    (code, text): Refusal,
+    changes: &mut Vec<Change>,
+) {
     let Wanted { sub, member } = wanted;
     let gateway = &connection.gateway;
     gateway.metrics.rejected.count(Rejection::of(code));
@@ -146,7 +187,8 @@ async fn refuse(connection: &Arc<Connection>, wanted: &Wanted, (code, text): Ref
     };
     connection.send(&[frame]);
     if let Some(member) = member {
-        gateway.presence.leave(&sub.channel, member).await;
+        let channel = sub.channel;
+        changes.push(Change::Leave(Membership { channel, member }));
     }
 }
 
@@ -154,32 +196,22 @@ async fn refuse(connection: &Arc<Connection>, wanted: &Wanted, (code, text): Ref
 async fn begin(
     connection: &Arc<Connection>,
     wanted: Wanted,
-    mut channel: Arc<Channel>,
-    head: Option<Head>,
-    options: ChannelOptions,
+    (mut channel, head, options): (Arc<Channel>, Option<Head>, ChannelOptions),
+    changes: &mut Vec<Change>,
 ) {
     let sub = &wanted.sub;
-    let Some((owner, held, member)) =
-        connection.with_session(|session| membership(session, &wanted))
+    let Some((held, member)) = connection.with_session(|session| membership(session, &wanted))
     else {
         return;
     };
     for _ in 0..JOINS_MAX {
         match place(connection, sub, &channel, head.as_ref(), member.clone()) {
             Placed::Done => {
-                let presence = &connection.gateway.presence;
-                match (&held, &member) {
-                    (_, Some(member)) => {
-                        let stands = held.as_ref() == Some(member);
-                        presence.enter(owner, &sub.channel, member, stands).await;
-                    }
-                    (Some(held), None) => presence.leave(&sub.channel, held).await,
-                    (None, None) => {}
-                }
+                changes.extend(change(wanted.sub.channel, held, member));
                 return;
             }
             Placed::Ended => return,
-            Placed::Full => return refuse(connection, &wanted, FULL).await,
+            Placed::Full => return refuse(connection, wanted, FULL, changes),
             Placed::Closed => {
                 let attached = connection
                     .gateway
@@ -194,15 +226,27 @@ async fn begin(
             }
         }
     }
-    refuse(connection, &wanted, NO_BROKER).await;
+    refuse(connection, wanted, NO_BROKER, changes);
 }
 
-/// The claim a membership belongs to, the one the subscription has, and the one it is to have:
-/// under the same key, so that a member who says something else of itself stays the same one.
-fn membership(
-    session: &Session,
-    wanted: &Wanted,
-) -> (u64, Option<Box<Member>>, Option<Box<Member>>) {
+/// What a subscription changes of its channel's presence.
+fn change(
+    channel: ChannelName,
+    held: Option<Box<Member>>,
+    member: Option<Box<Member>>,
+) -> Option<Change> {
+    match (held, member) {
+        (held, Some(member)) => Some(Change::Enter {
+            held: held.as_ref() == Some(&member),
+            membership: Membership { channel, member },
+        }),
+        (Some(member), None) => Some(Change::Leave(Membership { channel, member })),
+        (None, None) => None,
+    }
+}
+
+/// The membership the subscription has, and the one it is to have: under the same key, so that a member who says something else of itself stays the same one.
+fn membership(session: &Session, wanted: &Wanted) -> (Option<Box<Member>>, Option<Box<Member>>) {
     let present = || {
         let slot = session.slot_of(&wanted.sub.channel)?;
         session.sub(slot)?.wishes.member.clone()
@@ -215,7 +259,7 @@ fn membership(
         };
         Box::new(Member { key, me })
     });
-    (session.fence.nonce, held, member)
+    (held, member)
 }
 
 /// A member's key: the user and a number that tells its sessions apart, never the session's id.
@@ -251,8 +295,10 @@ pub async fn unsubscribe(connection: &Arc<Connection>, channel: &ChannelName) ->
     let Some(sub) = removed else { return false };
     leave_channel(connection, &sub.channel, sub.reader, sub.wishes.mode);
     connection.gateway.metrics.subscriptions.decrement(1.0);
-    if let Some(member) = sub.wishes.member {
-        connection.gateway.presence.leave(channel, &member).await;
+    if let (Some(member), Some(owner)) = (sub.wishes.member, owner_of(connection)) {
+        let channel = channel.clone();
+        let leave = Change::Leave(Membership { channel, member });
+        connection.gateway.presence.apply(&owner, vec![leave]).await;
     }
     true
 }

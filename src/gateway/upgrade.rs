@@ -18,7 +18,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::telemetry::labels::{CloseReason, Rejection};
 
-use super::{Gateway, Refusal, admission::Place, connection::Connection, read, socket, websocket};
+use super::{Gateway, admission::Place, connection::Connection, read, socket, websocket};
 
 /// Where a connection comes from; put into requests by the listener.
 #[derive(Debug, Clone, Copy)]
@@ -54,7 +54,7 @@ pub async fn connect(
         Ok(permit) => (permit, refused(&gateway, &agreed, request.headers())),
         Err(refusal) => {
             gateway.metrics.rejected.count(refusal.label());
-            let retry_ms = Refusal::retry_ms();
+            let retry_ms = gateway.admission.retry_ms(refusal);
             match gateway.admission.tell() {
                 Some(place) => (place, Some((refusal.code(), Some(retry_ms)))),
                 None => return overloaded(retry_ms),

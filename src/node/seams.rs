@@ -36,6 +36,8 @@ pub(crate) struct Seams {
     /// The folder behind them, when it is this node's own; closed last, since every part writes
     /// to it until it ends.
     pub storage: Option<EmbeddedStorage>,
+    /// Nobody else can be on them.
+    pub alone: bool,
 }
 
 impl Seams {
@@ -57,6 +59,7 @@ impl Seams {
             broker: opened.broker,
             store: opened.store,
             storage: Some(opened.storage),
+            alone: true,
         })
     }
 
@@ -68,6 +71,7 @@ impl Seams {
             broker: RedisBroker::start(redis.clone(), lanes, &announce, tasks),
             store: Arc::new(RedisStore::new(redis, node.clone())),
             storage: None,
+            alone: false,
         }
     }
 }

@@ -1,57 +1,87 @@
 //! Who is in a channel: members as the keyed state of `$presence:<channel>`.
 //!
-//! Owns which members live on this node, the grace before a leave, and the sweep of members a
-//! killed node left behind. Publishes through the broker like anyone; never touches a socket.
+//! Owns which members live on this node, their list for the others (`roster`), the grace before a
+//! leave, and the sweep of members whose node is gone. Publishes through the broker like anyone;
+//! never touches a socket, and says of nobody that he left while the broker is away.
 
+mod leave;
+mod roster;
+mod settle;
+mod sweep;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
 use dashmap::DashMap;
-use tidewire_protocol::{ChannelName, Name, Payload, Position, command::Guard};
+use parking_lot::Mutex;
+use tidewire_protocol::{ChannelName, Name, Payload, command::Guard};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use self::{settle::Owed, sweep::Sweeper};
 use crate::{
-    broker::{Broker, BrokerError, PageLimit, Publish, StateQuery},
+    broker::{Broker, BrokerError, Publish},
     config::{Namespaces, Presence as PresenceMode},
+    control::Nodes,
     session::Member,
     store::{CheckpointStore, Fence, SessionId},
-    tasks::Tasks,
 };
 
-/// A member stays this long after its connection ended: a reload or a tunnel shows no leave.
+/// A member stays this long after its connection ended: a reload or a tunnel shows no leave. Who
+/// could not come back, since this node or the broker was away, has as long after that.
 pub const GRACE: Duration = Duration::from_secs(10);
-/// Members of one channel that are listed; more are counted.
+/// Members of one channel that this node lists; more are counted.
 const LISTED_MAX: usize = 1_000;
 /// How long a node's count stands without being said again.
 const COUNT_TTL_MS: u64 = 15_000;
 /// How often counts are said again.
 const COUNT_ROUND: Duration = Duration::from_secs(5);
-/// Channels and members read at once by the sweep.
-const SWEEP_PAGE: usize = 256;
+/// How often what is due is done.
+const TICK: Duration = Duration::from_secs(1);
+
+/// The claim of a session that a member belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    pub session: SessionId,
+    pub fence: Fence,
+}
+
+/// A membership.
+#[derive(Debug, Clone)]
+pub struct Membership {
+    pub channel: ChannelName,
+    pub member: Box<Member>,
+}
+
+/// What a session changes.
+#[derive(Debug)]
+pub enum Change {
+    /// A member enters, or goes on under another claim. `held`: the session had this very
+    /// membership before, so where it stands there is nothing to say.
+    Enter { membership: Membership, held: bool },
+    /// A member leaves at once.
+    Leave(Membership),
+}
 
 /// A member living on this node.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Living {
     me: Bytes,
-    /// The claim (nonce) of the session it belongs to.
-    owner: u64,
+    owner: Owner,
     listed: bool,
 }
 
-/// A membership a session ended with.
+/// Members of a session whose connection ended.
 #[derive(Debug)]
-pub struct Ended {
-    pub channel: ChannelName,
-    pub member: Box<Member>,
+struct Ended {
+    since: Instant,
+    owner: Owner,
+    members: Vec<Membership>,
 }
 
 /// The members of this node.
@@ -59,40 +89,55 @@ pub struct Ended {
 pub struct Presence {
     broker: Arc<dyn Broker>,
     store: Arc<dyn CheckpointStore>,
+    nodes: Arc<Nodes>,
     namespaces: Arc<Namespaces>,
     session_ttl: Duration,
     node: Name,
     rooms: DashMap<ChannelName, HashMap<Name, Living>>,
-    /// Whether members of earlier incarnations were removed.
-    swept: AtomicBool,
-    tasks: Tasks,
+    ended: Mutex<VecDeque<Ended>>,
+    owed: Mutex<BTreeMap<(ChannelName, Name), Owed>>,
 }
 
 impl Presence {
     pub fn new(
         broker: Arc<dyn Broker>,
         store: Arc<dyn CheckpointStore>,
+        nodes: Arc<Nodes>,
         namespaces: Arc<Namespaces>,
         session_ttl: Duration,
         node: Name,
-        tasks: Tasks,
     ) -> Self {
         Self {
             broker,
             store,
+            nodes,
             namespaces,
             session_ttl,
             node,
             rooms: DashMap::new(),
-            swept: AtomicBool::new(false),
-            tasks,
+            ended: Mutex::default(),
+            owed: Mutex::default(),
         }
     }
 
-    /// A member enters, or goes on under another claim. `held`: the session had this membership
-    /// before, so where its members stand there is nothing to say.
-    pub async fn enter(&self, owner: u64, channel: &ChannelName, member: &Member, held: bool) {
-        let Some(namespace) = self.namespaces.resolve(channel) else {
+    /// Makes changes of one session, in one step of the broker. What the broker does not take is
+    /// owed, and said later.
+    pub async fn apply(&self, owner: &Owner, changes: Vec<Change>) {
+        let mut step = Step::default();
+        for change in changes {
+            match change {
+                Change::Enter { membership, held } => {
+                    self.enter(&mut step, owner, membership, held)
+                }
+                Change::Leave(membership) => self.leave(&mut step, &membership),
+            }
+        }
+        self.take(step).await;
+    }
+
+    fn enter(&self, step: &mut Step, owner: &Owner, membership: Membership, held: bool) {
+        let Membership { channel, member } = membership;
+        let Some(namespace) = self.namespaces.resolve(&channel) else {
             return;
         };
         let counts = match namespace.presence {
@@ -100,199 +145,209 @@ impl Presence {
             PresenceMode::Count => true,
             PresenceMode::Members => false,
         };
-        let (listed, said) = {
-            let mut room = self.rooms.entry(channel.clone()).or_default();
-            let full = room.values().filter(|living| living.listed).count() >= LISTED_MAX;
-            let known = room
-                .get(&member.key)
-                .map(|living| (living.listed, living.me == member.me));
-            let listed = known.map_or(!counts && !full, |(listed, _)| listed);
-            room.insert(
-                member.key.clone(),
-                Living {
-                    me: member.me.clone(),
-                    owner,
-                    listed,
-                },
-            );
-            // Asked once it is in the room: a sweep that begins after this finds it there.
-            let stands = held && !self.swept.load(Ordering::Acquire);
-            (listed, known.map_or(stands, |(_, same)| same))
+        let mut room = self.rooms.entry(channel.clone()).or_default();
+        let full = room.values().filter(|living| living.listed).count() >= LISTED_MAX;
+        let known = room
+            .get(&member.key)
+            .map(|living| (living.listed, living.me == member.me));
+        let listed = known.map_or(!counts && !full, |(listed, _)| listed);
+        let living = Living {
+            me: member.me.clone(),
+            owner: owner.clone(),
+            listed,
         };
-        match (listed, said) {
-            (true, false) => {
-                let me = Some(member.me.clone());
-                self.publish(channel, &member.key, me, None, None).await
+        room.insert(member.key.clone(), living);
+        drop(room);
+        let stands = known.is_some_and(|(_, same)| same);
+        if !listed {
+            if !stands {
+                step.counts.insert(channel);
             }
-            (false, false) => self.say_count(channel).await,
-            (_, true) => {}
+            return;
+        }
+        let of = (channel.clone(), member.key.clone());
+        step.push(
+            &of,
+            Owed::Enter,
+            roster::publish(&self.node, &channel, &member.key, Some(owner)),
+        );
+        if !stands {
+            // Where another node's word stands, this one has nothing to add.
+            let guard = (held && known.is_none()).then_some(Guard::Absent);
+            let me = Some(member.me.clone());
+            step.push(
+                &of,
+                Owed::Enter,
+                self.said(&channel, &member.key, me, guard),
+            );
         }
     }
 
-    /// Whether the member lives here under this claim.
-    fn is_owner(&self, owner: u64, channel: &ChannelName, member: &Member) -> bool {
-        self.rooms.get(channel).is_some_and(|room| {
-            room.get(&member.key)
-                .is_some_and(|living| living.owner == owner)
-        })
+    fn leave(&self, step: &mut Step, membership: &Membership) {
+        let Membership { channel, member } = membership;
+        let removed = self.forget(channel, &member.key);
+        if removed.is_some_and(|living| !living.listed) {
+            step.counts.insert(channel.clone());
+            return;
+        }
+        let of = (channel.clone(), member.key.clone());
+        step.push(
+            &of,
+            Owed::Leave,
+            self.said(channel, &member.key, None, None),
+        );
+        step.push(
+            &of,
+            Owed::Leave,
+            roster::publish(&self.node, channel, &member.key, None),
+        );
+    }
+
+    /// Publishes a step, and notes what is owed of it.
+    async fn take(&self, step: Step) {
+        let Step {
+            publishes,
+            of,
+            counts,
+        } = step;
+        let mut counts = counts;
+        if !publishes.is_empty() {
+            for (result, (of, owed)) in self.broker.publish(publishes).await.into_iter().zip(of) {
+                match result {
+                    Ok(_) | Err(BrokerError::PreconditionFailed(_)) => {}
+                    Err(BrokerError::StateFull) => {
+                        self.unlist(&of);
+                        counts.insert(of.0);
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "a presence change is owed");
+                        self.owe(of, owed);
+                    }
+                }
+            }
+        }
+        self.say_counts(counts).await;
+    }
+
+    /// The channel lists as many as it may: the member is counted.
+    fn unlist(&self, (channel, key): &(ChannelName, Name)) {
+        if let Some(mut room) = self.rooms.get_mut(channel)
+            && let Some(living) = room.get_mut(key)
+        {
+            living.listed = false;
+        }
     }
 
     /// A member lives elsewhere, or nowhere.
-    fn forget(&self, channel: &ChannelName, member: &Member) -> Option<Living> {
+    fn forget(&self, channel: &ChannelName, key: &Name) -> Option<Living> {
         let removed = self
             .rooms
             .get_mut(channel)
-            .and_then(|mut room| room.remove(&member.key));
+            .and_then(|mut room| room.remove(key));
         self.rooms.remove_if(channel, |_, room| room.is_empty());
         removed
     }
 
-    /// A member leaves at once.
-    pub async fn leave(&self, channel: &ChannelName, member: &Member) {
-        let removed = self.forget(channel, member);
-        if removed.is_none_or(|living| living.listed) {
-            self.publish(channel, &member.key, None, None, None).await;
-        } else {
-            self.say_count(channel).await;
-        }
+    /// Whether the member lives here under this claim.
+    fn is_owner(&self, owner: &Owner, channel: &ChannelName, key: &Name) -> bool {
+        self.rooms.get(channel).is_some_and(|room| {
+            room.get(key)
+                .is_some_and(|living| living.owner.fence == owner.fence)
+        })
     }
 
     /// The session's connection ended: its members leave after the grace, unless the session
     /// was claimed by then, here or elsewhere.
-    pub fn leave_later(self: &Arc<Self>, session: SessionId, fence: Fence, ended: Vec<Ended>) {
-        if ended.is_empty() {
+    pub fn leave_later(&self, owner: Owner, members: Vec<Membership>) {
+        if !members.is_empty() {
+            let since = Instant::now();
+            self.ended.lock().push_back(Ended {
+                since,
+                owner,
+                members,
+            });
+        }
+    }
+
+    /// The session is another claim's: its members are no longer this node's.
+    pub async fn moved(&self, owner: &Owner, members: Vec<Membership>) {
+        let mut step = Step::default();
+        self.off(&mut step, owner, members);
+        self.take(step).await;
+    }
+
+    /// Runs beside the node: leaves that are due, what is owed, counts, the sweep of nodes that
+    /// are gone, and this node's members again after its own lease had ended.
+    pub async fn run(self: Arc<Self>) {
+        let mut sweeper = Sweeper::default();
+        let mut lapses = self.nodes.lapses();
+        let mut losses = self.store.losses();
+        let mut counted = Instant::now();
+        let mut every = interval(TICK);
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            every.tick().await;
+            if lapses.has_changed().unwrap_or(false) || losses.has_changed().unwrap_or(false) {
+                lapses.mark_unchanged();
+                losses.mark_unchanged();
+                self.owe_all();
+            }
+            self.leave_due().await;
+            self.settle().await;
+            if counted.elapsed() >= COUNT_ROUND {
+                counted = Instant::now();
+                self.say_counts(self.counted()).await;
+            }
+            sweeper.round(&self).await;
+        }
+    }
+
+    /// Channels with members that are counted here.
+    fn counted(&self) -> BTreeSet<ChannelName> {
+        let counts = |room: &HashMap<Name, Living>| room.values().any(|living| !living.listed);
+        self.rooms
+            .iter()
+            .filter(|room| counts(room))
+            .map(|room| room.key().clone())
+            .collect()
+    }
+
+    async fn say_counts(&self, channels: BTreeSet<ChannelName>) {
+        let said = channels.iter().filter_map(|channel| {
+            let count = self.rooms.get(channel).map_or(0, |room| {
+                room.values().filter(|living| !living.listed).count()
+            });
+            let data = (count > 0).then(|| Bytes::from(format!("{{\"n\":{count}}}")));
+            let mut publish = self.said(channel, &self.node, data, None)?;
+            publish.ttl_ms = Some(COUNT_TTL_MS).filter(|_| count > 0);
+            Some(publish)
+        });
+        let said: Vec<_> = said.collect();
+        if said.is_empty() {
             return;
         }
-        let presence = Arc::clone(self);
-        self.tasks.spawn_until_stop(async move {
-            tokio::time::sleep(GRACE).await;
-            let claimed = presence.store.read(&session).await;
-            let goes_on =
-                matches!(claimed, Ok(Some(held)) if held.checkpoint.fence.attempt > fence.attempt);
-            for Ended { channel, member } in ended {
-                if !presence.is_owner(fence.nonce, &channel, &member) {
-                    continue;
-                }
-                if goes_on {
-                    presence.forget(&channel, &member);
-                } else {
-                    presence.leave(&channel, &member).await;
-                }
-            }
-        });
-    }
-
-    /// Runs beside the node: says counts again, and once, after the grace, removes members that
-    /// an earlier incarnation of this node left behind.
-    pub async fn run(self: Arc<Self>) {
-        tokio::time::sleep(GRACE).await;
-        if let Err(error) = self.sweep().await {
-            tracing::warn!(%error, "members of an earlier run could not be removed");
-        }
-        let mut round = tokio::time::interval(COUNT_ROUND);
-        loop {
-            round.tick().await;
-            let counted: Vec<_> = self
-                .rooms
-                .iter()
-                .filter(|room| room.values().any(|living| !living.listed))
-                .map(|room| room.key().clone())
-                .collect();
-            for channel in counted {
-                self.say_count(&channel).await;
-            }
+        for error in self
+            .broker
+            .publish(said)
+            .await
+            .into_iter()
+            .filter_map(Result::err)
+        {
+            tracing::debug!(%error, "a count was not said; it is said again");
         }
     }
 
-    async fn sweep(&self) -> Result<(), BrokerError> {
-        self.swept.store(true, Ordering::Release);
-        let mut after: Option<String> = None;
-        loop {
-            let page = self
-                .broker
-                .channels("$presence:", after.as_deref(), SWEEP_PAGE)
-                .await?;
-            let Some((last, _)) = page.last() else {
-                return Ok(());
-            };
-            after = Some(last.to_string());
-            for (name, _) in &page {
-                let Some(base) = name.presence_of() else {
-                    continue;
-                };
-                self.sweep_channel(name, &base).await?;
-            }
-        }
-    }
-
-    async fn sweep_channel(
-        &self,
-        name: &ChannelName,
-        base: &ChannelName,
-    ) -> Result<(), BrokerError> {
-        let mut from = 1;
-        loop {
-            let limit = PageLimit {
-                items: SWEEP_PAGE,
-                bytes: 1 << 20,
-            };
-            let page = self
-                .broker
-                .state(
-                    name,
-                    StateQuery {
-                        from,
-                        catch_up: false,
-                        limit,
-                    },
-                )
-                .await?;
-            for item in &page.items {
-                from = item.publication.offset + 1;
-                let Some(key) = &item.publication.key else {
-                    continue;
-                };
-                let lives = self
-                    .rooms
-                    .get(base)
-                    .is_some_and(|room| room.contains_key(key));
-                if !lives && key != &self.node {
-                    // Whoever enters at this moment publishes the key anew and keeps it.
-                    let guard = Guard::At(Position {
-                        epoch: item.epoch.clone(),
-                        offset: item.publication.offset,
-                    });
-                    self.publish(base, key, None, None, Some(guard)).await;
-                }
-            }
-            if !page.more {
-                return Ok(());
-            }
-        }
-    }
-
-    async fn say_count(&self, channel: &ChannelName) {
-        let count = self.rooms.get(channel).map_or(0, |room| {
-            room.values().filter(|living| !living.listed).count()
-        });
-        let data = (count > 0).then(|| Bytes::from(format!("{{\"n\":{count}}}")));
-        self.publish(channel, &self.node, data, Some(COUNT_TTL_MS), None)
-            .await;
-    }
-
-    async fn publish(
+    /// The publication that says something of a key in a channel's presence, or removes it.
+    fn said(
         &self,
         base: &ChannelName,
         key: &Name,
         data: Option<Bytes>,
-        ttl_ms: Option<u64>,
         guard: Option<Guard>,
-    ) {
+    ) -> Option<Publish> {
         let channel = base.presence();
-        let Some(namespace) = self.namespaces.resolve(&channel) else {
-            return;
-        };
-        let publish = Publish {
+        let namespace = self.namespaces.resolve(&channel)?;
+        Some(Publish {
             retention: namespace.retention(self.session_ttl),
             channel,
             delete: data.is_none(),
@@ -302,18 +357,25 @@ impl Presence {
             id: None,
             publisher: Arc::from("n:"),
             by: None,
-            ttl_ms,
+            ttl_ms: None,
             guard,
-        };
-        for refused in self
-            .broker
-            .publish(vec![publish])
-            .await
-            .into_iter()
-            .filter_map(Result::err)
-            .filter(|error| !matches!(error, BrokerError::PreconditionFailed(_)))
-        {
-            tracing::warn!(error = %refused, "a presence change was not published");
+        })
+    }
+}
+
+/// Publications of one step, each with the member it is about and what is owed if it fails.
+#[derive(Debug, Default)]
+struct Step {
+    publishes: Vec<Publish>,
+    of: Vec<((ChannelName, Name), Owed)>,
+    counts: BTreeSet<ChannelName>,
+}
+
+impl Step {
+    fn push(&mut self, of: &(ChannelName, Name), owed: Owed, publish: Option<Publish>) {
+        if let Some(publish) = publish {
+            self.publishes.push(publish);
+            self.of.push((of.clone(), owed));
         }
     }
 }

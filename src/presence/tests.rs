@@ -1,119 +1,158 @@
-//! Members over the embedded broker and store. Time stands still and jumps only when nothing is
-//! left to do: the embedded storage waits for nobody at its default setting.
+//! Members over a shared broker and store. Time stands still and jumps only when nothing is left
+//! to do: the embedded storage waits for nobody at its default setting.
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-use tempfile::TempDir;
-
 use super::*;
 use crate::{
+    broker::{PageLimit, StateQuery},
     config::Namespace,
-    storage::{EmbeddedStorage, Options},
+    lab::{Cluster, Link},
     store::{Checkpoint, Write},
 };
 
-const OWNER: Fence = Fence {
-    attempt: 1,
-    nonce: 11,
-};
+const ROOM: &str = "room:1";
 
-struct Lab {
-    broker: Arc<dyn Broker>,
-    store: Arc<dyn CheckpointStore>,
-    _storage: EmbeddedStorage,
-    _dir: TempDir,
+/// A node as far as presence knows.
+struct Node {
+    presence: Arc<Presence>,
+    nodes: Arc<Nodes>,
+    link: Link,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
-impl Lab {
-    fn open() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let opened = EmbeddedStorage::open(dir.path(), Options::default()).unwrap();
-        Self {
-            broker: opened.broker,
-            store: opened.store,
-            _storage: opened.storage,
-            _dir: dir,
+impl Node {
+    /// What a SIGKILL leaves of it.
+    fn kill(self) {
+        for task in &self.tasks {
+            task.abort();
         }
     }
 
-    /// The presence of a node that has just started.
-    fn boot(&self, node: &str) -> Arc<Presence> {
-        let of = |presence| Namespace {
-            presence,
-            ..Namespace::default()
-        };
-        let namespaces = Namespaces::new([
-            ("room", of(PresenceMode::Members)),
-            ("crowd", of(PresenceMode::Count)),
-            ("quiet", of(PresenceMode::Off)),
-        ]);
-        Arc::new(Presence::new(
-            Arc::clone(&self.broker),
-            Arc::clone(&self.store),
-            Arc::new(namespaces),
-            Duration::from_secs(60),
-            Name::new(node).unwrap(),
-            Tasks::new(),
-        ))
+    async fn enter(&self, owner: &Owner, channel: &str, member: &Member, held: bool) {
+        let membership = membership(channel, member);
+        let enter = Change::Enter { membership, held };
+        self.presence.apply(owner, vec![enter]).await;
     }
 
-    /// What readers of the presence see: what each key says.
-    async fn shown(&self, channel: &str) -> BTreeMap<String, String> {
-        let query = StateQuery {
-            from: 1,
-            catch_up: false,
-            limit: PageLimit {
-                items: 10_000,
-                bytes: 10 << 20,
-            },
-        };
-        let channel = name(channel).presence();
-        let page = self.broker.state(&channel, query).await.unwrap();
-        let items = page.items.into_iter();
-        items
-            .map(|item| {
-                let publication = &item.publication;
-                let Some(Payload::Json(me)) = &publication.payload else {
-                    panic!("a member says nothing: {item:?}");
-                };
-                let key = publication.key.as_ref().unwrap().to_string();
-                (key, String::from_utf8(me.to_vec()).unwrap())
-            })
-            .collect()
+    async fn leave(&self, owner: &Owner, channel: &str, member: &Member) {
+        let leave = Change::Leave(membership(channel, member));
+        self.presence.apply(owner, vec![leave]).await;
     }
+}
 
-    async fn keys(&self, channel: &str) -> Vec<String> {
-        self.shown(channel).await.into_keys().collect()
-    }
+/// A node whose tasks run.
+fn boot(lab: &Cluster, name: &str) -> Node {
+    boot_as(lab, name, false)
+}
 
-    /// How much was ever published.
-    async fn published(&self, channel: &str) -> u64 {
-        let channels = [name(channel).presence()];
-        let heads = self.broker.follow(&channels).await.unwrap();
-        heads[0].position.offset
+fn boot_as(lab: &Cluster, name: &str, alone: bool) -> Node {
+    let of = |presence| Namespace {
+        presence,
+        ..Namespace::default()
+    };
+    let namespaces = Namespaces::new([
+        ("room", of(PresenceMode::Members)),
+        ("crowd", of(PresenceMode::Count)),
+        ("quiet", of(PresenceMode::Off)),
+    ]);
+    let name = Name::new(name).unwrap();
+    let link = lab.link(&name);
+    let nodes = Arc::new(Nodes::new(Arc::new(link.clone()), name.clone(), alone));
+    let presence = Arc::new(Presence::new(
+        Arc::new(link.clone()),
+        Arc::new(link.clone()),
+        Arc::clone(&nodes),
+        Arc::new(namespaces),
+        Duration::from_secs(60),
+        name,
+    ));
+    let leases = Arc::clone(&nodes);
+    let tasks = vec![
+        tokio::spawn(async move { leases.run(lease).await }),
+        tokio::spawn(Arc::clone(&presence).run()),
+    ];
+    Node {
+        presence,
+        nodes,
+        link,
+        tasks,
     }
+}
 
-    async fn claim(&self, fence: Fence) {
-        let write = Write {
-            session: session(),
-            checkpoint: Checkpoint {
-                fence,
-                body: Bytes::new(),
-            },
-            ttl_ms: 600_000,
-            connected: true,
-        };
-        self.store.write(vec![write]).await.pop().unwrap().unwrap();
+fn lease() -> crate::control::Lease {
+    crate::control::Lease {
+        started: 1,
+        address: String::new(),
+        connections: 0,
+        sessions: 0,
+        draining: false,
     }
+}
+
+/// What readers of the presence see: what each key says.
+async fn shown(lab: &Cluster, channel: &str) -> BTreeMap<String, String> {
+    let query = StateQuery {
+        from: 1,
+        catch_up: false,
+        limit: PageLimit {
+            items: 10_000,
+            bytes: 10 << 20,
+        },
+    };
+    let channel = name(channel).presence();
+    let page = lab.broker().state(&channel, query).await.unwrap();
+    let items = page.items.into_iter();
+    items
+        .map(|item| {
+            let publication = &item.publication;
+            let Some(Payload::Json(me)) = &publication.payload else {
+                panic!("a member says nothing: {item:?}");
+            };
+            let key = publication.key.as_ref().unwrap().to_string();
+            (key, String::from_utf8(me.to_vec()).unwrap())
+        })
+        .collect()
+}
+
+async fn keys(lab: &Cluster, channel: &str) -> Vec<String> {
+    shown(lab, channel).await.into_keys().collect()
+}
+
+/// How much was ever published.
+async fn published(lab: &Cluster, channel: &str) -> u64 {
+    let channels = [name(channel).presence()];
+    let heads = lab.broker().heads(&channels).await.unwrap();
+    heads[0].position.offset
+}
+
+/// Writes the session down for a node, which claims it.
+async fn claim(node: &Node, owner: &Owner) {
+    let write = Write {
+        session: owner.session.clone(),
+        checkpoint: Checkpoint {
+            fence: owner.fence,
+            body: Bytes::new(),
+        },
+        ttl_ms: 600_000,
+        connected: true,
+    };
+    let store: &dyn CheckpointStore = &node.link;
+    store.write(vec![write]).await.pop().unwrap().unwrap();
 }
 
 fn name(text: &str) -> ChannelName {
     ChannelName::new(text).unwrap()
 }
 
-fn session() -> SessionId {
-    SessionId(Arc::from("s-1"))
+fn owner(session: u64, attempt: u64) -> Owner {
+    Owner {
+        session: SessionId(Arc::from(format!("s-{session}"))),
+        fence: Fence {
+            attempt,
+            nonce: 100 * session + attempt,
+        },
+    }
 }
 
 fn member(key: &str, me: &str) -> Member {
@@ -123,217 +162,286 @@ fn member(key: &str, me: &str) -> Member {
     }
 }
 
-fn ended(channel: &str, member: &Member) -> Vec<Ended> {
-    vec![Ended {
+fn membership(channel: &str, member: &Member) -> Membership {
+    Membership {
         channel: name(channel),
         member: Box::new(member.clone()),
-    }]
+    }
 }
 
-async fn after_the_grace() {
-    tokio::time::sleep(GRACE + Duration::from_secs(1)).await;
+async fn seconds(count: u64) {
+    tokio::time::sleep(Duration::from_secs(count)).await;
+}
+
+/// Nodes that have watched each other for longer than the grace.
+async fn pair(lab: &Cluster) -> (Node, Node) {
+    let pair = (boot(lab, "n-1"), boot(lab, "n-2"));
+    seconds(12).await;
+    assert_eq!((pair.0.nodes.takers(), pair.1.nodes.takers()), (1, 1));
+    pair
 }
 
 #[tokio::test(start_paused = true)]
 async fn members_come_change_and_go() {
-    let lab = Lab::open();
-    let presence = lab.boot("n-1");
+    let lab = Cluster::on_test_clock();
+    let node = boot(&lab, "n-1");
     let ann = member("ann/1", "{\"n\":1}");
-    presence.enter(11, &name("room:1"), &ann, false).await;
-    presence
-        .enter(12, &name("room:1"), &member("bob/1", "2"), false)
+    let bob = member("bob/1", "2");
+    node.enter(&owner(1, 1), ROOM, &ann, false).await;
+    node.enter(&owner(2, 1), ROOM, &bob, false).await;
+    assert_eq!(keys(&lab, ROOM).await, ["ann/1", "bob/1"]);
+    assert_eq!(shown(&lab, ROOM).await["ann/1"], "{\"n\":1}");
+    node.enter(&owner(1, 2), ROOM, &ann, true).await;
+    assert_eq!(published(&lab, ROOM).await, 2, "there is nothing to say");
+    node.enter(&owner(1, 2), ROOM, &member("ann/1", "3"), false)
         .await;
-    assert_eq!(lab.keys("room:1").await, ["ann/1", "bob/1"]);
-    assert_eq!(lab.shown("room:1").await["ann/1"], "{\"n\":1}");
-    presence.enter(13, &name("room:1"), &ann, true).await;
-    assert_eq!(lab.published("room:1").await, 2, "there is nothing to say");
-    presence
-        .enter(13, &name("room:1"), &member("ann/1", "3"), true)
-        .await;
-    assert_eq!(lab.shown("room:1").await["ann/1"], "3");
-    presence.leave(&name("room:1"), &ann).await;
-    assert_eq!(lab.keys("room:1").await, ["bob/1"]);
-    presence.leave(&name("room:1"), &member("bob/1", "2")).await;
-    assert!(lab.keys("room:1").await.is_empty());
-    assert!(presence.rooms.is_empty());
+    assert_eq!(shown(&lab, ROOM).await["ann/1"], "3");
+    node.leave(&owner(1, 2), ROOM, &ann).await;
+    assert_eq!(keys(&lab, ROOM).await, ["bob/1"]);
+    node.leave(&owner(2, 1), ROOM, &bob).await;
+    assert!(keys(&lab, ROOM).await.is_empty());
+    assert!(node.presence.rooms.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn channels_without_presence_have_no_members() {
-    let lab = Lab::open();
-    let presence = lab.boot("n-1");
+    let lab = Cluster::on_test_clock();
+    let node = boot(&lab, "n-1");
     for channel in ["quiet:1", "unknown:1"] {
-        presence
-            .enter(11, &name(channel), &member("ann/1", "1"), false)
+        node.enter(&owner(1, 1), channel, &member("ann/1", "1"), false)
             .await;
-        presence.leave(&name(channel), &member("ann/1", "1")).await;
-        assert_eq!(lab.published(channel).await, 0, "{channel}");
+        node.leave(&owner(1, 1), channel, &member("ann/1", "1"))
+            .await;
+        assert_eq!(published(&lab, channel).await, 0, "{channel}");
     }
-    assert!(presence.rooms.is_empty());
+    assert!(node.presence.rooms.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_member_leaves_only_after_the_grace() {
-    let lab = Lab::open();
-    let presence = lab.boot("n-1");
-    let ann = member("ann/1", "1");
-    lab.claim(OWNER).await;
-    presence
-        .enter(OWNER.nonce, &name("room:1"), &ann, false)
-        .await;
-    presence.leave_later(session(), OWNER, ended("room:1", &ann));
-    tokio::time::sleep(GRACE - Duration::from_millis(10)).await;
-    assert_eq!(lab.keys("room:1").await, ["ann/1"]);
-    after_the_grace().await;
-    assert!(lab.keys("room:1").await.is_empty());
+    let lab = Cluster::on_test_clock();
+    let (node, _other) = pair(&lab).await;
+    let (ann, claimed) = (member("ann/1", "1"), owner(1, 1));
+    claim(&node, &claimed).await;
+    node.enter(&claimed, ROOM, &ann, false).await;
+    let ended = vec![membership(ROOM, &ann)];
+    node.presence.leave_later(claimed, ended);
+    seconds(9).await;
+    assert_eq!(keys(&lab, ROOM).await, ["ann/1"]);
+    seconds(3).await;
+    assert!(keys(&lab, ROOM).await.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_said_of_a_session_that_was_claimed_within_the_grace() {
-    let lab = Lab::open();
-    let presence = lab.boot("n-1");
+    let lab = Cluster::on_test_clock();
+    let (node, other) = pair(&lab).await;
     let ann = member("ann/1", "1");
-    let next = Fence {
-        attempt: 2,
-        nonce: 22,
-    };
-    for is_here in [true, false] {
-        lab.claim(OWNER).await;
-        presence
-            .enter(OWNER.nonce, &name("room:1"), &ann, false)
-            .await;
-        presence.leave_later(session(), OWNER, ended("room:1", &ann));
-        lab.claim(next).await;
-        if is_here {
-            presence
-                .enter(next.nonce, &name("room:1"), &ann, true)
-                .await;
-        }
-        after_the_grace().await;
-        assert_eq!(lab.keys("room:1").await, ["ann/1"]);
-        assert_eq!(lab.published("room:1").await, 1);
-        assert_eq!(
-            presence.rooms.is_empty(),
-            !is_here,
-            "who lives elsewhere is not ours"
-        );
-        lab.store.remove(&session(), next).await.unwrap();
+    for (number, is_here) in [(1, true), (2, false)] {
+        let (first, next) = (owner(number, 1), owner(number, 2));
+        let room = format!("room:{number}");
+        claim(&node, &first).await;
+        node.enter(&first, &room, &ann, false).await;
+        let ended = vec![membership(&room, &ann)];
+        node.presence.leave_later(first, ended);
+        let taker = if is_here { &node } else { &other };
+        claim(taker, &next).await;
+        taker.enter(&next, &room, &ann, true).await;
+        seconds(15).await;
+        assert_eq!(keys(&lab, &room).await, ["ann/1"]);
+        assert_eq!(published(&lab, &room).await, 1);
+        let held = node.presence.rooms.contains_key(&name(&room));
+        assert_eq!(held, is_here, "who lives elsewhere is not ours");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_member_of_a_new_owner_stays_though_the_old_one_ended() {
-    let lab = Lab::open();
-    let presence = lab.boot("n-1");
-    let ann = member("ann/1", "1");
-    presence
-        .enter(OWNER.nonce, &name("room:1"), &ann, false)
-        .await;
-    presence.leave_later(session(), OWNER, ended("room:1", &ann));
-    presence.enter(22, &name("room:1"), &ann, true).await;
-    after_the_grace().await;
-    assert_eq!(lab.keys("room:1").await, ["ann/1"]);
+async fn members_of_a_killed_node_leave_within_20_seconds() {
+    let lab = Cluster::on_test_clock();
+    let (killed, living) = pair(&lab).await;
+    let third = boot(&lab, "n-3");
+    seconds(12).await;
+    for number in 0..600 {
+        let room = format!("room:{}", number % 2);
+        let of = owner(number, 1);
+        claim(&killed, &of).await;
+        killed
+            .enter(&of, &room, &member(&format!("user/{number}"), "1"), false)
+            .await;
+    }
+    killed.kill();
+    seconds(8).await;
+    // One comes back on each of the others, one claims and does not enter again yet.
+    for (number, taker) in [(0, &living), (1, &third)] {
+        let next = owner(number, 2);
+        claim(taker, &next).await;
+        let room = format!("room:{}", number % 2);
+        taker
+            .enter(&next, &room, &member(&format!("user/{number}"), "1"), true)
+            .await;
+    }
+    claim(&third, &owner(2, 2)).await;
+    seconds(12).await;
+    assert_eq!(keys(&lab, "room:0").await, ["user/0", "user/2"]);
+    assert_eq!(keys(&lab, "room:1").await, ["user/1"]);
+    // Each entered once, and 298 and 299 left once: two sweepers did no harm.
+    assert_eq!(published(&lab, "room:0").await, 300 + 298);
+    assert_eq!(published(&lab, "room:1").await, 300 + 299);
+    assert!(living.nodes.departed().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_restart_keeps_who_comes_back_and_removes_who_does_not() {
-    let lab = Lab::open();
-    let before = lab.boot("n-1");
-    for room in ["room:1", "room:2"] {
+async fn a_session_that_comes_back_after_the_sweep_is_shown_again() {
+    let lab = Cluster::on_test_clock();
+    let (killed, living) = pair(&lab).await;
+    let (ann, first) = (member("ann/1", "1"), owner(1, 1));
+    claim(&killed, &first).await;
+    killed.enter(&first, ROOM, &ann, false).await;
+    killed.kill();
+    seconds(20).await;
+    assert!(keys(&lab, ROOM).await.is_empty());
+    claim(&living, &owner(1, 2)).await;
+    living.enter(&owner(1, 2), ROOM, &ann, true).await;
+    assert_eq!(keys(&lab, ROOM).await, ["ann/1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_leaves_while_the_broker_is_away_nor_right_after() {
+    let lab = Cluster::on_test_clock();
+    let (one, two) = pair(&lab).await;
+    let (ann, first) = (member("ann/1", "1"), owner(1, 1));
+    let (bob, second) = (member("bob/1", "1"), owner(2, 1));
+    for (owner, member) in [(&first, &ann), (&second, &bob)] {
+        claim(&one, owner).await;
+        one.enter(owner, ROOM, member, false).await;
+    }
+    one.link.cut(true);
+    two.link.cut(true);
+    one.presence
+        .leave_later(first.clone(), vec![membership(ROOM, &ann)]);
+    // Every lease has ended by now.
+    seconds(60).await;
+    one.link.cut(false);
+    two.link.cut(false);
+    seconds(8).await;
+    assert_eq!(keys(&lab, ROOM).await, ["ann/1", "bob/1"]);
+    claim(&two, &owner(1, 2)).await;
+    two.enter(&owner(1, 2), ROOM, &ann, true).await;
+    seconds(30).await;
+    assert_eq!(keys(&lab, ROOM).await, ["ann/1", "bob/1"]);
+    assert_eq!(published(&lab, ROOM).await, 2, "nothing was said at all");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_cut_off_puts_its_members_in_place_again() {
+    let lab = Cluster::on_test_clock();
+    let (lost, other) = pair(&lab).await;
+    let (ann, first) = (member("ann/1", "1"), owner(1, 1));
+    let (bob, second) = (member("bob/1", "1"), owner(2, 1));
+    for (owner, member) in [(&first, &ann), (&second, &bob)] {
+        claim(&lost, owner).await;
+        lost.enter(owner, ROOM, member, false).await;
+    }
+    lost.link.cut(true);
+    seconds(25).await;
+    assert!(keys(&lab, ROOM).await.is_empty(), "its lease ended");
+    claim(&other, &owner(2, 2)).await;
+    lost.link.cut(false);
+    seconds(8).await;
+    assert_eq!(
+        keys(&lab, ROOM).await,
+        ["ann/1"],
+        "the other was claimed elsewhere meanwhile"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_broker_did_not_take_is_said_later() {
+    let lab = Cluster::on_test_clock();
+    let (node, _other) = pair(&lab).await;
+    let (ann, bob) = (member("ann/1", "1"), member("bob/1", "1"));
+    for number in 1..=2 {
+        claim(&node, &owner(number, 1)).await;
+    }
+    node.enter(&owner(1, 1), ROOM, &ann, false).await;
+    node.link.cut(true);
+    node.leave(&owner(1, 1), ROOM, &ann).await;
+    node.enter(&owner(2, 1), ROOM, &bob, false).await;
+    seconds(3).await;
+    assert_eq!(keys(&lab, ROOM).await, ["ann/1"]);
+    node.link.cut(false);
+    seconds(3).await;
+    assert_eq!(keys(&lab, ROOM).await, ["bob/1"]);
+    assert_eq!(published(&lab, ROOM).await, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_alone_keeps_who_comes_back_and_removes_who_does_not() {
+    let lab = Cluster::on_test_clock();
+    let before = boot_as(&lab, "n-1", true);
+    for (room, first) in [("room:1", 0), ("room:2", 1000)] {
         for number in 0..300 {
             let member = member(&format!("user/{number}"), "1");
-            before.enter(number, &name(room), &member, false).await;
+            let of = owner(first + number, 1);
+            before.enter(&of, room, &member, false).await;
         }
     }
-    drop(before);
-    let presence = lab.boot("n-2");
+    seconds(1).await;
+    before.kill();
+    let node = boot_as(&lab, "n-2", true);
+    claim(&node, &owner(7, 2)).await;
     let ann = member("user/7", "1");
-    presence.enter(7, &name("room:1"), &ann, true).await;
-    assert_eq!(lab.published("room:1").await, 300, "it stands already");
-    tokio::spawn(Arc::clone(&presence).run());
-    tokio::time::sleep(GRACE - Duration::from_millis(10)).await;
-    assert_eq!(
-        lab.keys("room:1").await.len(),
-        300,
-        "they may still come back"
-    );
-    after_the_grace().await;
-    assert_eq!(lab.keys("room:1").await, ["user/7"]);
-    assert!(lab.keys("room:2").await.is_empty());
-    presence
-        .enter(8, &name("room:2"), &member("user/8", "1"), true)
-        .await;
-    assert_eq!(
-        lab.keys("room:2").await,
-        ["user/8"],
-        "who comes late is said again"
-    );
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn who_comes_back_during_the_sweep_stays() {
-    let lab = Lab::open();
-    for round in 0..10 {
-        let channel = name(&format!("room:{round}"));
-        let before = lab.boot("n-1");
-        for number in 0..100 {
-            let member = member(&format!("user/{number}"), "1");
-            before.enter(number, &channel, &member, false).await;
-        }
-        let presence = lab.boot("n-2");
-        let sweeping = {
-            let presence = Arc::clone(&presence);
-            tokio::spawn(async move { presence.sweep().await })
-        };
-        for number in 0..100 {
-            let member = member(&format!("user/{number}"), "1");
-            presence.enter(number, &channel, &member, true).await;
-        }
-        sweeping.await.unwrap().unwrap();
-        assert_eq!(lab.keys(channel.as_str()).await.len(), 100);
-    }
+    node.enter(&owner(7, 2), "room:1", &ann, true).await;
+    assert_eq!(published(&lab, "room:1").await, 300, "it stands already");
+    seconds(9).await;
+    let standing = keys(&lab, "room:1").await.len();
+    assert_eq!(standing, 300, "they may still come back");
+    seconds(4).await;
+    assert_eq!(keys(&lab, "room:1").await, ["user/7"]);
+    assert_eq!(keys(&lab, "room:2").await, Vec::<String>::new());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_crowd_is_a_number_per_node() {
-    let lab = Lab::open();
-    let (one, two) = (lab.boot("n-1"), lab.boot("n-2"));
-    let crowd = name("crowd:1");
+async fn a_crowd_is_a_number_per_node_that_ends_with_it() {
+    let lab = Cluster::on_test_clock();
+    let (one, two) = pair(&lab).await;
+    let crowd = "crowd:1";
     for number in 0..3 {
         let member = member(&format!("user/{number}"), "1");
-        one.enter(number, &crowd, &member, false).await;
+        one.enter(&owner(number, 1), crowd, &member, false).await;
     }
-    two.enter(9, &crowd, &member("user/9", "1"), false).await;
-    let shown = lab.shown("crowd:1").await;
-    assert_eq!((&*shown["n-1"], &*shown["n-2"]), ("{\"n\":3}", "{\"n\":1}"));
-    one.leave(&crowd, &member("user/0", "1")).await;
-    two.leave(&crowd, &member("user/9", "1")).await;
-    let shown = lab.shown("crowd:1").await;
-    assert_eq!(shown.len(), 1);
-    assert_eq!(shown["n-1"], "{\"n\":2}");
-    let published = lab.published("crowd:1").await;
-    tokio::spawn(Arc::clone(&one).run());
-    tokio::time::sleep(GRACE + 2 * COUNT_ROUND).await;
-    assert!(
-        lab.published("crowd:1").await >= published + 2,
-        "said again and again"
-    );
+    let nine = member("user/9", "1");
+    two.enter(&owner(9, 1), crowd, &nine, false).await;
+    let both = shown(&lab, crowd).await;
+    assert_eq!((&*both["n-1"], &*both["n-2"]), ("{\"n\":3}", "{\"n\":1}"));
+    one.leave(&owner(0, 1), crowd, &member("user/0", "1")).await;
+    let said = published(&lab, crowd).await;
+    seconds(20).await;
+    assert!(published(&lab, crowd).await >= said + 4, "said again");
+    assert_eq!(shown(&lab, crowd).await["n-1"], "{\"n\":2}");
+    one.kill();
+    seconds(16).await;
+    let left = shown(&lab, crowd).await;
+    assert_eq!(left.into_keys().collect::<Vec<_>>(), ["n-2"]);
+    two.leave(&owner(9, 1), crowd, &nine).await;
+    assert!(keys(&lab, crowd).await.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn members_over_a_thousand_are_counted() {
-    let lab = Lab::open();
-    let presence = lab.boot("n-1");
-    let room = name("room:1");
+    let lab = Cluster::on_test_clock();
+    let node = boot(&lab, "n-1");
     for number in 0..LISTED_MAX as u64 + 2 {
         let member = member(&format!("user/{number}"), "1");
-        presence.enter(number, &room, &member, false).await;
+        node.enter(&owner(number, 1), ROOM, &member, false).await;
     }
-    let shown = lab.shown("room:1").await;
-    assert_eq!(shown.len(), LISTED_MAX + 1);
-    assert_eq!(shown["n-1"], "{\"n\":2}");
-    presence.leave(&room, &member("user/1000", "1")).await;
-    assert_eq!(lab.shown("room:1").await["n-1"], "{\"n\":1}");
-    presence.leave(&room, &member("user/1001", "1")).await;
-    assert_eq!(lab.keys("room:1").await.len(), LISTED_MAX);
+    let all = shown(&lab, ROOM).await;
+    assert_eq!(all.len(), LISTED_MAX + 1);
+    assert_eq!(all["n-1"], "{\"n\":2}");
+    node.leave(&owner(1000, 1), ROOM, &member("user/1000", "1"))
+        .await;
+    assert_eq!(shown(&lab, ROOM).await["n-1"], "{\"n\":1}");
+    node.leave(&owner(1001, 1), ROOM, &member("user/1001", "1"))
+        .await;
+    assert_eq!(keys(&lab, ROOM).await.len(), LISTED_MAX);
 }

@@ -123,6 +123,8 @@ label! {
         ConnectionsPerIp = "connections_per_ip",
         /// The node uses as much memory as it may.
         Memory = "memory",
+        /// More came at once than the node takes.
+        Storm = "storm",
         /// The page's origin.
         Origin = "origin",
         /// A token or an API key that is none.

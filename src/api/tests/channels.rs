@@ -160,17 +160,8 @@ async fn channels_are_listed_without_the_hubs_own() {
             .map(|channel| channel["channel"].as_str().unwrap().to_owned())
             .collect()
     };
-    let presence = crate::session::Member {
-        key: tidewire_protocol::Name::new("ann/1").unwrap(),
-        me: "{}".into(),
-    };
     for n in 1..=3 {
-        let channel = tidewire_protocol::ChannelName::new(&format!("orders:{n}")).unwrap();
-        lab.node
-            .gateway()
-            .presence
-            .enter(n, &channel, &presence, false)
-            .await;
+        lab.enter(&format!("orders:{n}"), "ann/1", "{}").await;
     }
     for (query, wanted, more) in [
         ("", &["!first", "a", "orders:1", "orders:2"][..], false),
@@ -200,17 +191,8 @@ async fn presence_lists_members() {
         lab.get("/v1/channels/orders:1/presence").await,
         json!({"count": 0, "members": []})
     );
-    let channel = tidewire_protocol::ChannelName::new("orders:1").unwrap();
     for (n, key) in [(1, "ann/1"), (2, "a/b/2")] {
-        let member = crate::session::Member {
-            key: tidewire_protocol::Name::new(key).unwrap(),
-            me: format!("{{\"n\":{n}}}").into(),
-        };
-        lab.node
-            .gateway()
-            .presence
-            .enter(n, &channel, &member, false)
-            .await;
+        lab.enter("orders:1", key, &format!("{{\"n\":{n}}}")).await;
     }
     let wanted = json!({"count": 2, "members": [
         {"key": "ann/1", "user": "ann", "data": {"n": 1}},

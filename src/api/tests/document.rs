@@ -218,16 +218,7 @@ async fn answers_are_of_their_schemas() {
     let twice = json!({"items": [item, bytes, item, {"channel": "x:1", "data": 1}]});
     let gone = "/v1/channels/orders:1/history?after=99";
     let failing = json!({"channel": "orders:1", "data": 1, "if": {"offset": 0}});
-    let member = crate::session::Member {
-        key: tidewire_protocol::Name::new("ann/1").unwrap(),
-        me: "{}".into(),
-    };
-    let channel = tidewire_protocol::ChannelName::new("orders:1").unwrap();
-    lab.node
-        .gateway()
-        .presence
-        .enter(1, &channel, &member, false)
-        .await;
+    lab.enter("orders:1", "ann/1", "{}").await;
     for (method, path, body, name) in [
         ("POST", "/v1/batch", twice.to_string(), "Results"),
         ("POST", "/v1/publish", failing.to_string(), "Problem"),

@@ -3,28 +3,22 @@
 //! Owns who is shut out: the keyed state of `$sys:control`, so that a node that starts knows it,
 //! and the same in memory for the look at every hello and refresh. Never closes a connection.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
 use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
-use tidewire_protocol::{ChannelName, Name, Payload};
-use tokio::sync::OnceCell;
+use tidewire_protocol::{ChannelName, Payload, Publication, command::Guard};
 
+use super::orders::{CONTROL, retention};
 use crate::{
     auth::Identity,
-    broker::{Broker, BrokerError, PageLimit, Publish, Retention, StateQuery},
+    broker::{Broker, BrokerError, PageLimit, Publish, StateQuery},
     clock,
 };
 
-/// Where revocations are written.
-const CHANNEL: &str = "$sys:control";
-/// Most revocations in force; each is held in memory by every node.
-const REVOCATIONS_MAX: u32 = 100_000;
 /// Longest life of a revocation, ms: no token should live longer.
 pub const TTL_MS_MAX: u64 = 30 * 24 * 3_600_000;
-/// How long tombstones and ids of the channel are kept, ms.
-const HOUR_MS: u64 = 3_600_000;
 /// One page of those read at the start.
 const PAGE: PageLimit = PageLimit {
     items: 1024,
@@ -56,15 +50,13 @@ struct Revocation {
 #[derive(Debug)]
 pub struct Revocations {
     broker: Arc<dyn Broker>,
-    loaded: OnceCell<()>,
     in_force: DashMap<Target, Revocation>,
 }
 
 impl Revocations {
-    pub fn new(broker: Arc<dyn Broker>) -> Self {
+    pub(super) fn new(broker: Arc<dyn Broker>) -> Self {
         Self {
             broker,
-            loaded: OnceCell::new(),
             in_force: DashMap::new(),
         }
     }
@@ -75,30 +67,19 @@ impl Revocations {
     /// `Unavailable`, or `StateFull` with as many in force as may be; nothing is shut out then.
     pub async fn revoke(&self, target: Target, ttl_ms: u64) -> Result<(), BrokerError> {
         let at = clock::now_ms();
-        let revocation = Revocation {
-            target,
-            at,
-            until: at + ttl_ms.min(TTL_MS_MAX),
-        };
-        let publish = written(&revocation).ok_or(BrokerError::Unavailable)?;
+        let held_until = self.in_force.get(&target).map_or(0, |held| held.until);
+        let until = (at + ttl_ms.min(TTL_MS_MAX)).max(held_until);
+        let revocation = Revocation { target, at, until };
+        let publish = written(&revocation, at, None).ok_or(BrokerError::Unavailable)?;
         for result in self.broker.publish(vec![publish]).await {
             result?;
         }
         self.in_force.retain(|_, held| held.until > at);
-        self.in_force.insert(revocation.target.clone(), revocation);
+        self.hold(revocation);
         Ok(())
     }
 
     /// Whether what a client presented was withdrawn.
-    ///
-    /// # Errors
-    /// `Unavailable` while what was revoked before this node started cannot be read.
-    pub async fn is_revoked(&self, identity: &Identity) -> Result<bool, BrokerError> {
-        self.loaded.get_or_try_init(|| self.load()).await?;
-        Ok(self.shuts_out(identity))
-    }
-
-    /// The same, from memory alone: for sessions that were let in.
     pub fn shuts_out(&self, identity: &Identity) -> bool {
         let now_ms = clock::now_ms();
         let in_force = |target: Target| {
@@ -113,10 +94,37 @@ impl Revocations {
         by_token.is_some() || by_user.is_some_and(|at| identity.issued_ms.unwrap_or(0) <= at)
     }
 
-    async fn load(&self) -> Result<(), BrokerError> {
-        let Ok(channel) = ChannelName::new(CHANNEL) else {
+    /// Takes one publication of the channel; true: it is a revocation.
+    pub(super) fn hear(&self, publication: &Publication) -> bool {
+        let Some(revocation) = read(publication) else {
+            return false;
+        };
+        self.hold(revocation);
+        true
+    }
+
+    /// Keeps the strictest of what is said about a target.
+    fn hold(&self, revocation: Revocation) {
+        let mut held = self
+            .in_force
+            .entry(revocation.target.clone())
+            .or_insert_with(|| revocation.clone());
+        held.at = held.at.max(revocation.at);
+        held.until = held.until.max(revocation.until);
+    }
+
+    /// Reads the channel's state. What this node knows and the log lost is written again: what
+    /// was shut out stays out.
+    ///
+    /// # Errors
+    /// `Unavailable`: it is to be tried again.
+    pub(super) async fn load(&self) -> Result<(), BrokerError> {
+        let Ok(channel) = ChannelName::new(CONTROL) else {
             return Ok(());
         };
+        let now_ms = clock::now_ms();
+        self.in_force.retain(|_, held| held.until > now_ms);
+        let mut found = HashSet::new();
         let mut from = 1;
         loop {
             let query = StateQuery {
@@ -127,50 +135,58 @@ impl Revocations {
             let page = self.broker.state(&channel, query).await?;
             for item in &page.items {
                 from = item.publication.offset + 1;
-                if let Some(Payload::Json(text)) = &item.publication.payload
-                    && let Ok(revocation) = serde_json::from_slice::<Revocation>(text)
-                {
-                    self.in_force.insert(revocation.target.clone(), revocation);
+                if let Some(revocation) = read(&item.publication) {
+                    found.insert(revocation.target.clone());
+                    self.hold(revocation);
                 }
             }
             if !page.more {
-                return Ok(());
+                break;
             }
         }
+        let missing = self
+            .in_force
+            .iter()
+            .filter(|held| !found.contains(held.key()));
+        let again: Vec<_> = missing
+            .filter_map(|held| written(&held, now_ms, Some(Guard::Absent)))
+            .collect();
+        for chunk in again.chunks(PAGE.items) {
+            for result in self.broker.publish(chunk.to_vec()).await {
+                match result {
+                    Ok(_) | Err(BrokerError::PreconditionFailed(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read(publication: &Publication) -> Option<Revocation> {
+    publication.key.as_ref()?;
+    match &publication.payload {
+        Some(Payload::Json(text)) => serde_json::from_slice(text).ok(),
+        Some(Payload::Bytes(_)) | None => None,
     }
 }
 
 /// The publication that holds a revocation. Keys are digests, since a user's name fills one.
-fn written(revocation: &Revocation) -> Option<Publish> {
+fn written(revocation: &Revocation, now_ms: u64, guard: Option<Guard>) -> Option<Publish> {
     let target = serde_json::to_vec(&revocation.target).ok()?;
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &target);
-    let key: String = digest
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    let ttl_ms = revocation.until - revocation.at;
     Some(Publish {
-        channel: ChannelName::new(CHANNEL).ok()?,
-        retention: Retention {
-            history_size: 0,
-            history_ttl_ms: 0,
-            state: true,
-            state_keys: REVOCATIONS_MAX,
-            state_ttl_ms: TTL_MS_MAX,
-            tombstone_ttl_ms: HOUR_MS,
-            dedup_ttl_ms: HOUR_MS,
-        },
+        channel: ChannelName::new(CONTROL).ok()?,
+        retention: retention(),
         payload: Some(Payload::Json(Bytes::from(
             serde_json::to_vec(revocation).ok()?,
         ))),
-        key: Some(Name::new(&key).ok()?),
+        key: Some(super::digest_key(&target)),
         event: None,
         id: None,
         publisher: Arc::from("n:"),
         by: None,
         delete: false,
-        ttl_ms: Some(ttl_ms),
-        guard: None,
+        ttl_ms: Some(revocation.until.saturating_sub(now_ms).max(1)),
+        guard,
     })
 }

@@ -1,0 +1,283 @@
+//! Which nodes live: each holds a lease, a key of `$sys:nodes` that expires unless it is renewed.
+//!
+//! Owns this node's lease and the view of the others', with how long that view has been whole:
+//! who could not look cannot say that a node is gone. Called by presence and drain; never sweeps.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tidewire_protocol::{ChannelName, Name, Payload};
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval},
+};
+
+use super::orders::KEYS_MAX;
+use crate::broker::{Broker, BrokerError, PageLimit, Publish, Retention, StateQuery};
+
+/// Where leases are.
+const CHANNEL: &str = "$sys:nodes";
+/// How long a lease stands without being renewed, ms.
+const LEASE_MS: u64 = 15_000;
+/// How often it is renewed: two renewals may fail.
+const RENEW_EVERY: Duration = Duration::from_secs(5);
+/// How often leases are looked at; with the lease's length and the sweep, members of a killed node
+/// leave within 20 s.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// What failed is tried again this often.
+const TICK: Duration = Duration::from_secs(1);
+/// Looks further apart than this are two views: the node was frozen, or the broker away.
+const VIEW_BREAKS: Duration = Duration::from_secs(7);
+/// One page of leases.
+const PAGE: PageLimit = PageLimit {
+    items: 512,
+    bytes: 1 << 20,
+};
+
+/// What a node says of itself in its lease.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// When it started, Unix ms.
+    #[serde(default)]
+    pub started: u64,
+    /// Where it listens.
+    #[serde(default)]
+    pub address: String,
+    /// Open connections.
+    #[serde(default)]
+    pub connections: usize,
+    /// Sessions with a connection there.
+    #[serde(default)]
+    pub sessions: usize,
+    /// Whether it is leaving: nobody is moved there.
+    #[serde(default)]
+    pub draining: bool,
+}
+
+/// The view of all leases.
+#[derive(Debug, Default)]
+struct View {
+    living: BTreeMap<Name, Lease>,
+    /// Nodes whose lease this node saw end, and whose members nobody swept yet as far as it knows.
+    departed: BTreeSet<Name>,
+    /// The first and the last look of the present view.
+    looked: Option<(Instant, Instant)>,
+    renewed: Option<Instant>,
+}
+
+/// The leases of the cluster.
+#[derive(Debug)]
+pub struct Nodes {
+    broker: Arc<dyn Broker>,
+    node: Name,
+    /// Nobody else can be on this broker: every other lease is of an earlier run of this node.
+    alone: bool,
+    draining: AtomicBool,
+    view: Mutex<View>,
+    lapses: watch::Sender<u64>,
+}
+
+impl Nodes {
+    /// The leases as `node` sees them; nothing is written before `run`.
+    pub fn new(broker: Arc<dyn Broker>, node: Name, alone: bool) -> Self {
+        Self {
+            broker,
+            node,
+            alone,
+            draining: AtomicBool::new(false),
+            view: Mutex::default(),
+            lapses: watch::Sender::new(0),
+        }
+    }
+
+    /// Counts how often this node's lease had ended before it was renewed: others may have swept
+    /// its members.
+    pub fn lapses(&self) -> watch::Receiver<u64> {
+        self.lapses.subscribe()
+    }
+
+    /// Says with the next renewal that this node leaves.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.view.lock().renewed = None;
+    }
+
+    /// How many other nodes could take this one's clients.
+    pub fn takers(&self) -> usize {
+        let view = self.view.lock();
+        let takes = |(name, lease): &(&Name, &Lease)| **name != self.node && !lease.draining;
+        view.living.iter().filter(takes).count()
+    }
+
+    /// How many nodes live, this one included.
+    pub fn living(&self) -> usize {
+        self.view.lock().living.len().max(1)
+    }
+
+    /// For how long leases have been seen without a break; zero while they cannot be read.
+    pub fn watched(&self) -> Duration {
+        match self.view.lock().looked {
+            Some((first, last)) if last.elapsed() < VIEW_BREAKS => first.elapsed(),
+            Some(_) | None => Duration::ZERO,
+        }
+    }
+
+    /// Whether a node holds its lease.
+    pub fn is_living(&self, node: &Name) -> bool {
+        *node == self.node || self.view.lock().living.contains_key(node)
+    }
+
+    /// Nodes whose lease ended, in the order of names.
+    pub fn departed(&self) -> Vec<Name> {
+        self.view.lock().departed.iter().cloned().collect()
+    }
+
+    /// Notes a node that left members behind, as found in the broker.
+    pub fn note_departed(&self, node: Name) {
+        if !self.is_living(&node) {
+            self.view.lock().departed.insert(node);
+        }
+    }
+
+    /// The members of a node were swept.
+    pub fn swept(&self, node: &Name) {
+        self.view.lock().departed.remove(node);
+    }
+
+    /// This node's turn among those that could sweep after `departed`: 0 goes first. All nodes
+    /// that see the same leases agree.
+    pub fn turn(&self, departed: &Name) -> usize {
+        let rank = |node: &Name| super::digest_key(format!("{departed} {node}").as_bytes());
+        let own = rank(&self.node);
+        let view = self.view.lock();
+        let others = view.living.keys().filter(|node| **node != self.node);
+        others.filter(|node| rank(node) < own).count()
+    }
+
+    /// Keeps the lease and the view; `say` is what the lease holds.
+    pub async fn run(&self, say: impl Fn() -> Lease + Send + Sync) {
+        let mut every = interval(TICK);
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            every.tick().await;
+            let renewed = self.view.lock().renewed;
+            if renewed.is_none_or(|at| at.elapsed() >= RENEW_EVERY) {
+                self.renew(say()).await;
+            }
+            let looked = self.view.lock().looked;
+            if looked.is_none_or(|(_, last)| last.elapsed() >= LOOK_EVERY)
+                && let Err(error) = self.look().await
+            {
+                tracing::debug!(%error, "the leases of nodes cannot be read");
+            }
+        }
+    }
+
+    async fn renew(&self, mut lease: Lease) {
+        lease.draining = self.draining.load(Ordering::Relaxed);
+        let Some(publish) = self.publish(&lease) else {
+            return;
+        };
+        let begun = Instant::now();
+        let failed = self.broker.publish(vec![publish]).await.into_iter();
+        if let Some(error) = failed.filter_map(Result::err).next() {
+            tracing::debug!(%error, "this node's lease was not renewed");
+            return;
+        }
+        let before = self.view.lock().renewed.replace(begun);
+        let lapsed = |at: Instant| at.elapsed() > Duration::from_millis(LEASE_MS);
+        if before.is_some_and(lapsed) {
+            tracing::warn!("this node's lease had ended; its members are put in place again");
+            self.lapses.send_modify(|count| *count += 1);
+        }
+    }
+
+    fn publish(&self, lease: &Lease) -> Option<Publish> {
+        Some(Publish {
+            channel: ChannelName::new(CHANNEL).ok()?,
+            retention: Retention {
+                history_size: 0,
+                history_ttl_ms: 0,
+                state: true,
+                state_keys: KEYS_MAX,
+                state_ttl_ms: LEASE_MS,
+                tombstone_ttl_ms: LEASE_MS,
+                dedup_ttl_ms: LEASE_MS,
+            },
+            payload: Some(Payload::Json(Bytes::from(serde_json::to_vec(lease).ok()?))),
+            key: Some(self.node.clone()),
+            event: None,
+            id: None,
+            publisher: Arc::from("n:"),
+            by: None,
+            delete: false,
+            ttl_ms: Some(LEASE_MS),
+            guard: None,
+        })
+    }
+
+    async fn look(&self) -> Result<(), BrokerError> {
+        let Ok(channel) = ChannelName::new(CHANNEL) else {
+            return Ok(());
+        };
+        let begun = Instant::now();
+        let (mut living, mut former) = (BTreeMap::new(), Vec::new());
+        let mut from = 1;
+        loop {
+            let query = StateQuery {
+                from,
+                catch_up: false,
+                limit: PAGE,
+            };
+            let page = self.broker.state(&channel, query).await?;
+            for item in &page.items {
+                from = item.publication.offset + 1;
+                let Some(name) = item.publication.key.clone() else {
+                    continue;
+                };
+                if self.alone && name != self.node {
+                    former.push(name);
+                } else if let Some(Payload::Json(text)) = &item.publication.payload
+                    && let Ok(lease) = serde_json::from_slice(text)
+                {
+                    living.insert(name, lease);
+                }
+            }
+            if !page.more {
+                break;
+            }
+        }
+        self.saw(living, former, begun);
+        Ok(())
+    }
+
+    fn saw(&self, living: BTreeMap<Name, Lease>, former: Vec<Name>, begun: Instant) {
+        let mut view = self.view.lock();
+        let before = std::mem::replace(&mut view.living, living);
+        let gone = before.into_keys().filter(|name| *name != self.node);
+        let gone: Vec<_> = gone.chain(former).collect();
+        for name in gone {
+            if !view.living.contains_key(&name) {
+                view.departed.insert(name);
+            }
+        }
+        let View {
+            living, departed, ..
+        } = &mut *view;
+        departed.retain(|name| !living.contains_key(name));
+        let first = match view.looked {
+            Some((first, last)) if begun.duration_since(last) < VIEW_BREAKS => first,
+            Some(_) | None => begun,
+        };
+        view.looked = Some((first, Instant::now()));
+    }
+}

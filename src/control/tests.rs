@@ -1,0 +1,1 @@
+//! Control over a real broker.

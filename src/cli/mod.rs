@@ -3,7 +3,6 @@
 //! Owns what each command prints and the setting up of the process. Called by `main`; the node
 //! itself begins at `serve::run`.
 
-mod backoff;
 mod client;
 mod dev;
 mod output;

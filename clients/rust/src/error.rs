@@ -82,9 +82,6 @@ pub enum TokenError {
 /// Why a client could not be built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BuildError {
-    /// No address was given.
-    #[error("an address is needed")]
-    NoUrl,
     /// The address is none of a node: its scheme must be ws, wss, http or https.
     #[error("the address must begin with ws://, wss://, http:// or https:// and name a host")]
     Url,

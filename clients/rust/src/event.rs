@@ -187,16 +187,27 @@ pub struct Online {
 }
 
 /// Why there is no connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Loss {
     /// The node said so.
+    #[error("the node ended the connection: {}", .0.name())]
     Told(CloseCode),
-    /// It broke, or could not be made.
+    /// It broke.
+    #[error("the connection broke")]
     Broken,
+    /// It could not be made.
+    #[error("the node cannot be reached")]
+    Unreachable,
+    /// The address answered with this HTTP status instead of a WebSocket.
+    #[error("the address answered with HTTP status {0}")]
+    Http(u16),
     /// Nothing was heard in time.
+    #[error("the node fell silent")]
     Silent,
     /// A message was not of this protocol.
+    #[error("a message was not of this protocol")]
     Malformed,
     /// The token source failed.
+    #[error("there is no token at the moment")]
     NoToken,
 }

@@ -4,6 +4,8 @@
 //! could not be had instead of skipping it. [`Subscription`] is a channel as a stream of
 //! [`Event`]s. The rules are in `core`, which does no IO; `driver` is the task that does.
 
+mod backoff;
+mod builder;
 mod client;
 mod core;
 mod driver;
@@ -11,8 +13,11 @@ mod error;
 mod event;
 mod requests;
 mod subscription;
+mod view;
 
-pub use client::{Builder, Client, Enqueued};
+pub use backoff::Backoff;
+pub use builder::Builder;
+pub use client::{Client, Enqueued};
 pub use core::TokenReason;
 pub use error::{BuildError, Error, TokenError};
 pub use event::{Event, GapReason, Loss, Message, Online, Status};
@@ -24,6 +29,7 @@ pub use tidewire_protocol::{
     frame::{Recovery, StateItem},
 };
 pub use tokio_rustls::rustls;
+pub use view::{Freshness, View};
 
 /// Where a publication is.
 #[derive(Debug, Clone, PartialEq, Eq)]

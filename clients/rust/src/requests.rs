@@ -162,6 +162,11 @@ impl History {
         Self::new(Some(position.epoch), Range::Before(Some(position.offset)))
     }
 
+    /// The publications right before this offset, whatever the epoch.
+    pub const fn before_offset(offset: u64) -> Self {
+        Self::new(None, Range::Before(Some(offset)))
+    }
+
     /// The publications after this position.
     pub fn after(position: Position) -> Self {
         Self::new(Some(position.epoch), Range::After(position.offset))

@@ -8,8 +8,9 @@ use anyhow::{Context, anyhow, bail};
 use reqwest::{StatusCode, Url, header::RETRY_AFTER};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use tidewire_client::Backoff;
 
-use crate::cli::{backoff::Backoff, client::Target, output};
+use crate::cli::{client::Target, output};
 
 /// Longest wait for one answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -118,7 +119,7 @@ impl Sender {
                     return Err(error.context(format!("gave up after {TRIES_MAX} tries")));
                 }
                 Err(Failure::Passing(error, asked)) => {
-                    let wait = backoff.next(asked);
+                    let wait = backoff.next_wait(asked);
                     output::note(&format!(
                         "{error:#}; trying again in {:.1} s",
                         wait.as_secs_f32()

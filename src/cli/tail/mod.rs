@@ -1,48 +1,33 @@
 //! `tidewire tail`: follows channels in a terminal, across every loss of the connection.
 //!
-//! Owns the socket and the waiting; what was seen and what comes next is `follower`'s.
+//! Owns what is told to people; the connection and what was seen are the client library's.
 
-mod follower;
 mod print;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::{
+    collections::BTreeSet,
+    future::ready,
     io::{self, Write},
-    time::{Duration, Instant},
+    pin::pin,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use anyhow::{Context, bail};
-use futures_util::{SinkExt, StreamExt};
-use tidewire_protocol::{
-    ChannelName, CloseCode, Command, Encoding,
-    command::Fallback,
-    decode,
-    limits::{MESSAGE_BYTES_MAX, SUBSCRIPTIONS_MAX},
+use futures_util::{Stream, StreamExt, stream::select_all};
+use tidewire_client::{
+    ChannelName, Client, CloseCode, Event, Loss, Options, Start, Status, TokenError, TokenReason,
 };
-use tokio::{net::TcpStream, time::timeout};
-use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async_with_config,
-    tungstenite::{
-        self, Message, Utf8Bytes,
-        client::IntoClientRequest,
-        http::{HeaderValue, header::SEC_WEBSOCKET_PROTOCOL},
-        protocol::WebSocketConfig,
-    },
-};
+use tidewire_protocol::limits::SUBSCRIPTIONS_MAX;
 
-use super::{backoff::Backoff, block_on, client::Target, now_ms, output};
-use follower::{Follower, Next};
+use super::{block_on, client::Target, output};
 use print::Printer;
+use told::Told;
 
-/// Longest wait for a connection: after it another try is worth more.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection that lived this long was a good one: the next wait is short again.
-const GOOD_CONNECTION: Duration = Duration::from_secs(10);
-/// The library's default buffers hold 128 KiB from the start; a terminal needs no more than this.
-const BUFFER_BYTES: usize = 16 * 1024;
-
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+/// Events written before what was written is handed to the reader, if so many are there.
+const CHUNK_MAX: usize = 256;
 
 /// Follow channels and print what is published.
 ///
@@ -78,179 +63,131 @@ fn parse_channel(text: &str) -> Result<ChannelName, String> {
 }
 
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let fallback = match (arguments.state, arguments.last) {
-        (true, _) => Fallback::State,
-        (false, Some(count)) => Fallback::Last(count),
-        (false, None) => Fallback::Now,
+    let start = match (arguments.state, arguments.last) {
+        (true, _) => Start::State,
+        (false, Some(count)) => Start::Last(count),
+        (false, None) => Start::Now,
     };
     let kept = || arguments.target.development()?.token("cli").ok();
     let token = arguments.token.clone().or_else(kept);
-    let mut follower = Follower::new(token, &arguments.channels, fallback);
+    let mut channels = arguments.channels;
+    let mut named = BTreeSet::new();
+    channels.retain(|channel| named.insert(channel.clone()));
     let mut out = io::BufWriter::new(io::stdout());
     let mut printer = Printer::new(&mut out, arguments.json);
-    block_on(follow(&arguments.target, &mut follower, &mut printer))
+    block_on(async {
+        let client = connect(&arguments.target, token)?;
+        follow(client, &channels, &start, &mut printer).await
+    })
 }
 
-/// How a connection ended.
-enum Ended {
-    /// Ctrl-C, or nothing left to follow.
-    Done,
-    /// Come back, after this long if the node said so; why, for people.
-    Lost(Option<Duration>, String),
+fn connect(target: &Target, token: Option<String>) -> anyhow::Result<Client> {
+    let address = target.address("/v1/connect", true)?;
+    let builder = Client::builder(address).sdk(concat!("tidewire-cli/", env!("CARGO_PKG_VERSION")));
+    let builder = match token {
+        None => builder,
+        Some(token) => {
+            let warned = AtomicBool::new(false);
+            builder.token_source(move |reason| ready(the_only(&token, reason, &warned)))
+        }
+    };
+    builder.connect().context("--url is not an address")
+}
+
+/// There is one token and no way to a fresh one.
+fn the_only(token: &str, reason: TokenReason, warned: &AtomicBool) -> Result<String, TokenError> {
+    match reason {
+        TokenReason::Connect | TokenReason::Wake => Ok(token.to_owned()),
+        TokenReason::Expiring => {
+            if !warned.swap(true, Ordering::Relaxed) {
+                output::note("the token expires soon; start again with a fresh one");
+            }
+            Err(TokenError::Unavailable)
+        }
+        TokenReason::Unauthenticated => Err(TokenError::Forbidden),
+    }
 }
 
 async fn follow<W: Write>(
-    target: &Target,
-    follower: &mut Follower,
+    client: Client,
+    channels: &[ChannelName],
+    start: &Start,
     printer: &mut Printer<'_, W>,
 ) -> anyhow::Result<()> {
-    let address = target.address("/v1/connect", true)?;
-    let mut backoff = Backoff::default();
+    let mut status = client.status();
+    let mut interrupted = pin!(tokio::signal::ctrl_c());
+    let events = subscribe(&client, channels, start).await?;
+    let mut events = events.ready_chunks(CHUNK_MAX);
+    let mut told = Told::new(channels.len());
     loop {
-        let begun = Instant::now();
-        let ended = match connect(address.as_str()).await? {
-            Ok(mut socket) => converse(&mut socket, follower, printer).await?,
-            Err(why) => Ended::Lost(None, why),
-        };
-        let Ended::Lost(asked, why) = ended else {
-            return Ok(());
-        };
-        if begun.elapsed() > GOOD_CONNECTION {
-            backoff.reset();
-        }
-        let wait = backoff.next(asked);
-        output::note(&format!(
-            "{why}; connecting again in {:.1} s",
-            wait.as_secs_f32()
-        ));
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            interrupted = tokio::signal::ctrl_c() => return interrupted.context("cannot listen for Ctrl-C"),
-        }
-    }
-}
-
-/// A socket, or why there is none for the moment.
-async fn connect(address: &str) -> anyhow::Result<Result<Socket, String>> {
-    let mut request = address
-        .into_client_request()
-        .context("--url is not an address")?;
-    let encoding = HeaderValue::from_static(Encoding::Json.subprotocol());
-    request
-        .headers_mut()
-        .insert(SEC_WEBSOCKET_PROTOCOL, encoding);
-    let config = WebSocketConfig::default()
-        .read_buffer_size(BUFFER_BYTES)
-        .write_buffer_size(0)
-        .max_write_buffer_size(MESSAGE_BYTES_MAX)
-        .max_message_size(Some(MESSAGE_BYTES_MAX))
-        .max_frame_size(Some(MESSAGE_BYTES_MAX));
-    let connecting = connect_async_with_config(request, Some(config), true);
-    match timeout(CONNECT_TIMEOUT, connecting).await {
-        Ok(Ok((socket, _response))) => Ok(Ok(socket)),
-        Ok(Err(tungstenite::Error::Http(response))) if response.status().is_client_error() => {
-            bail!(
-                "{address} answers {}; is this a Tidewire node?",
-                response.status()
-            )
-        }
-        Ok(Err(tungstenite::Error::Url(error))) => {
-            Err(anyhow::Error::new(error).context("--url is not an address"))
-        }
-        Ok(Err(error)) => Ok(Err(format!("cannot connect to {address}: {error}"))),
-        Err(_elapsed) => Ok(Err(format!("cannot connect to {address}: no answer"))),
-    }
-}
-
-async fn send(socket: &mut Socket, command: &Command) -> Result<(), tungstenite::Error> {
-    let mut bytes = Vec::new();
-    command.encode(Encoding::Json, &mut bytes);
-    // A codec that wrote no UTF-8 would be seen by the node as an empty message and refused.
-    let text = String::from_utf8(bytes).unwrap_or_default();
-    socket.send(Message::Text(Utf8Bytes::from(text))).await
-}
-
-async fn converse<W: Write>(
-    socket: &mut Socket,
-    follower: &mut Follower,
-    printer: &mut Printer<'_, W>,
-) -> anyhow::Result<Ended> {
-    if let Err(error) = send(socket, &follower.hello(now_ms())).await {
-        return Ok(Ended::Lost(None, format!("the connection broke: {error}")));
-    }
-    loop {
-        let received = tokio::select! {
-            received = timeout(follower.patience(), socket.next()) => received,
-            interrupted = tokio::signal::ctrl_c() => {
-                interrupted.context("cannot listen for Ctrl-C")?;
-                // The process ends whether or not the node hears of it.
-                let _unheard = send(socket, &Command::Leave).await;
-                return Ok(Ended::Done);
-            }
-        };
-        let message = match received {
-            Ok(Some(Ok(Message::Text(text)))) => text,
-            Ok(Some(Ok(Message::Close(frame)))) => {
-                let number = frame.map_or(1006, |frame| u64::from(u16::from(frame.code)));
-                return closed(follower, CloseCode::from_wire(number), None);
-            }
-            Ok(Some(Ok(_other))) => continue,
-            Ok(Some(Err(error))) => {
-                return Ok(Ended::Lost(None, format!("the connection broke: {error}")));
-            }
-            Ok(None) => return Ok(Ended::Lost(None, "the connection ended".to_owned())),
-            Err(_elapsed) => return Ok(Ended::Lost(None, "the node fell silent".to_owned())),
-        };
-        let frames = decode::frames(Encoding::Json, message.as_bytes());
-        for frame in frames.context("the node does not speak this protocol")? {
-            match follower.take(frame, printer)? {
-                Next::Go => {}
-                Next::Answer(command) => {
-                    if let Err(error) = send(socket, &command).await {
-                        return Ok(Ended::Lost(None, format!("the connection broke: {error}")));
-                    }
+            chunk = events.next() => {
+                let Some(chunk) = chunk else {
+                    return ended(&status.borrow());
+                };
+                for (channel, event) in chunk {
+                    told.take(&channel, &event, printer)?;
                 }
-                Next::Closed(code, retry) => return closed(follower, code, retry),
-                Next::NothingLeft => bail!("no channel is left to follow"),
+                printer.flush()?;
+                if told.nothing_left() {
+                    bail!("no channel is left to follow");
+                }
+            }
+            Ok(()) = status.changed() => note(&status.borrow_and_update())?,
+            interrupted = &mut interrupted => {
+                interrupted.context("cannot listen for Ctrl-C")?;
+                client.leave().await;
+                return Ok(());
             }
         }
-        printer.flush()?;
     }
 }
 
-/// What a close means for this program.
-fn closed(
-    follower: &mut Follower,
-    code: CloseCode,
-    retry: Option<Duration>,
-) -> anyhow::Result<Ended> {
-    match code {
-        CloseCode::Normal => Ok(Ended::Done),
-        CloseCode::Unauthenticated => {
+/// All channels as one stream.
+async fn subscribe(
+    client: &Client,
+    channels: &[ChannelName],
+    start: &Start,
+) -> anyhow::Result<impl Stream<Item = (ChannelName, Event)> + use<>> {
+    let mut subscriptions = Vec::with_capacity(channels.len());
+    for channel in channels {
+        let options = Options::from(start.clone());
+        let subscription = client.subscribe(channel.as_str(), options).await?;
+        let channel = channel.clone();
+        subscriptions.push(subscription.map(move |event| (channel.clone(), event)));
+    }
+    Ok(select_all(subscriptions))
+}
+
+/// Tells people why there is no connection.
+fn note(status: &Status) -> anyhow::Result<()> {
+    if let Status::Offline { why, retry_in } = status {
+        if let Loss::Http(status @ 400..500) = why {
+            bail!("the address answers with HTTP status {status}; is this a Tidewire node?");
+        }
+        let wait = retry_in.as_secs_f32();
+        output::note(&format!("{why}; connecting again in {wait:.1} s"));
+    }
+    Ok(())
+}
+
+/// What the end of the client means for this program.
+fn ended(status: &Status) -> anyhow::Result<()> {
+    match status {
+        Status::Blocked(CloseCode::Unauthenticated) => {
             bail!("the node does not take the token; give a fresh one with --token")
         }
-        CloseCode::BadRequest | CloseCode::Forbidden | CloseCode::Version | CloseCode::TooLarge => {
+        Status::Blocked(code) => {
             bail!(
                 "the node ended the connection: {} {}",
                 code.number(),
                 code.name()
             )
         }
-        CloseCode::Replaced => {
-            follower.forget_session();
-            Ok(Ended::Lost(
-                retry,
-                "another connection took the session over".to_owned(),
-            ))
-        }
-        CloseCode::HelloTimeout
-        | CloseCode::RateLimited
-        | CloseCode::Internal
-        | CloseCode::Overloaded
-        | CloseCode::SlowConsumer
-        | CloseCode::Draining => Ok(Ended::Lost(
-            retry,
-            format!("the node ended the connection: {}", code.name()),
-        )),
+        Status::Closed
+        | Status::Connecting
+        | Status::Online(_)
+        | Status::Offline { .. }
+        | Status::Suspended => Ok(()),
     }
 }

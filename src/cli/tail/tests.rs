@@ -3,15 +3,21 @@
 use std::{net::Ipv4Addr, sync::Arc};
 
 use bytes::Bytes;
+use futures_util::SinkExt;
 use tidewire_protocol::{
-    Epoch, ErrorCode, Frame, Name, Payload, Position, Publication,
-    command::Hello,
-    frame::{GapReason, Maxima, Recovery, StateItem, Welcome},
+    Command, Encoding, Epoch, ErrorCode, Frame, Name, Payload, Position, Publication,
+    command::Fallback,
+    decode,
+    frame::{Maxima, Recovery, StateItem, Welcome},
 };
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::{
-    accept_hdr_async,
-    tungstenite::handshake::server::{ErrorResponse, Request, Response},
+    WebSocketStream, accept_hdr_async,
+    tungstenite::{
+        Message,
+        handshake::server::{ErrorResponse, Request, Response},
+        http::header::SEC_WEBSOCKET_PROTOCOL,
+    },
 };
 
 use super::*;
@@ -80,121 +86,57 @@ fn begun(offset: u64, recovery: Recovery) -> Frame {
     }
 }
 
-/// Takes frames and answers what was printed.
-fn printed(follower: &mut Follower, json: bool, frames: Vec<Frame>) -> String {
+/// Tells events of one channel and answers what was printed.
+fn printed(json: bool, events: Vec<Event>) -> String {
     let mut out = Vec::new();
     let mut printer = Printer::new(&mut out, json);
-    for frame in frames {
-        follower.take(frame, &mut printer).unwrap();
+    let mut told = Told::new(1);
+    for event in events {
+        told.take(&channel("chat:1"), &event, &mut printer).unwrap();
     }
     String::from_utf8(out).unwrap()
 }
 
-fn cursors(follower: &mut Follower) -> Vec<Option<Position>> {
-    let Command::Hello(Hello { subs, .. }) = follower.hello(0) else {
-        panic!("not a hello");
-    };
-    subs.unwrap().into_iter().map(|sub| sub.position).collect()
-}
-
 #[test]
-fn what_was_seen_is_not_printed_again() {
-    let mut follower = Follower::new(None, &[channel("chat:1")], Fallback::Now);
-    let frames = vec![
-        welcome(false),
-        begun(4, Recovery::Fresh),
-        msg(4),
-        msg(5),
-        msg(5),
-        msg(6),
-    ];
-    let text = printed(&mut follower, false, frames);
-    assert_eq!(text, "chat:1 5 <ada> {\"n\":5}\nchat:1 6 <ada> {\"n\":6}\n");
-    assert_eq!(cursors(&mut follower), [Some(at(6))]);
-}
-
-#[test]
-fn a_gap_a_rewind_and_a_reset_move_the_cursor() {
-    let mut follower = Follower::new(None, &[channel("chat:1")], Fallback::Now);
-    printed(&mut follower, false, vec![begun(4, Recovery::Fresh)]);
-    let gap = Frame::Gap {
-        channel: channel("chat:1"),
-        from: 5,
-        to: 9,
-        reason: GapReason::Expired,
-    };
-    printed(&mut follower, false, vec![gap]);
-    assert_eq!(cursors(&mut follower), [Some(at(9))]);
-    let e2 = Epoch::new("e2").unwrap();
-    let rewind = Frame::Rewind {
-        channel: channel("chat:1"),
-        epoch: e2.clone(),
-        to: 7,
-        lost: 2,
-    };
-    assert_eq!(
-        printed(&mut follower, false, vec![rewind, msg(8)]),
-        "chat:1 8 <ada> {\"n\":8}\n"
-    );
-    assert_eq!(
-        cursors(&mut follower),
-        [Some(Position {
-            epoch: e2,
-            offset: 8
-        })]
-    );
-    printed(&mut follower, false, vec![begun(1, Recovery::Reset)]);
-    assert_eq!(cursors(&mut follower), [Some(at(1))]);
+fn a_publication_is_printed_for_people() {
+    let message = Event::Message(tidewire_client::Message {
+        epoch: epoch(),
+        publication: publication(5, None),
+        replayed: false,
+        skipped: 0,
+    });
+    let events = vec![Event::Fresh(at(4)), message, Event::Reset(at(1))];
+    assert_eq!(printed(false, events), "chat:1 5 <ada> {\"n\":5}\n");
 }
 
 #[test]
 fn a_snapshot_is_printed_with_the_keys_of_the_wire() {
-    let mut follower = Follower::new(None, &[channel("chat:1")], Fallback::State);
-    let page = |more| Frame::State {
-        channel: channel("chat:1"),
+    let page = Event::State {
         items: vec![StateItem {
             epoch: epoch(),
             publication: publication(3, Some("eta")),
         }],
-        more,
+        more: false,
     };
-    printed(
-        &mut follower,
-        true,
-        vec![begun(9, Recovery::Fresh), page(true)],
-    );
     assert_eq!(
-        cursors(&mut follower),
-        [None],
-        "half a snapshot is no position"
-    );
-    let text = printed(&mut follower, true, vec![page(false)]);
-    assert_eq!(cursors(&mut follower), [Some(at(9))]);
-    assert_eq!(
-        text,
+        printed(true, vec![page]),
         "{\"ch\":\"chat:1\",\"e\":\"e1\",\"o\":3,\"ts\":1700000000000,\"k\":\"eta\",\"by\":\"ada\",\"d\":{\"n\":3}}\n"
     );
 }
 
 #[test]
 fn with_every_channel_refused_nothing_is_left() {
-    let mut follower = Follower::new(
-        None,
-        &[channel("a"), channel("b"), channel("a")],
-        Fallback::Now,
-    );
-    assert_eq!(cursors(&mut follower).len(), 2);
     let mut out = Vec::new();
     let mut printer = Printer::new(&mut out, false);
-    let refused = |name| Frame::Unsubscribed {
-        channel: channel(name),
-        code: ErrorCode::Forbidden,
-    };
-    assert_eq!(follower.take(refused("a"), &mut printer).unwrap(), Next::Go);
-    assert_eq!(
-        follower.take(refused("b"), &mut printer).unwrap(),
-        Next::NothingLeft
-    );
+    let mut told = Told::new(2);
+    for (name, left) in [("a", true), ("b", false)] {
+        let refused = Event::Refused {
+            code: ErrorCode::Forbidden,
+            text: String::new(),
+        };
+        told.take(&channel(name), &refused, &mut printer).unwrap();
+        assert_eq!(told.nothing_left(), !left);
+    }
 }
 
 #[expect(
@@ -253,10 +195,7 @@ async fn a_lost_connection_is_resumed_where_it_was() {
             ],
         )
         .await;
-        assert_eq!(
-            command(&mut socket).await,
-            Command::Pong(vec![(channel("chat:1"), at(5))])
-        );
+        assert!(matches!(command(&mut socket).await, Command::Pong(_)));
         drop(socket);
 
         let (stream, _) = listener.accept().await.unwrap();
@@ -279,14 +218,12 @@ async fn a_lost_connection_is_resumed_where_it_was() {
         .await;
         (first.subs, session.attempt)
     };
-    let mut follower = Follower::new(
-        Some("token".to_owned()),
-        &[channel("chat:1")],
-        Fallback::Last(3),
-    );
+    let client = connect(&target, Some("token".to_owned())).unwrap();
     let mut out = Vec::new();
     let mut printer = Printer::new(&mut out, false);
-    let (seen, ended) = tokio::join!(node, follow(&target, &mut follower, &mut printer));
+    let channels = [channel("chat:1")];
+    let following = follow(client, &channels, &Start::Last(3), &mut printer);
+    let (seen, ended) = tokio::join!(node, following);
     assert_eq!(seen.0.unwrap()[0].fallback, Fallback::Last(3));
     assert!(seen.1 > 1_700_000_000_000);
     assert!(

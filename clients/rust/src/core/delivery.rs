@@ -13,8 +13,8 @@ use tidewire_protocol::{
 
 use super::{
     Engine, Now, RawItems, RawPage,
+    answers::Refusal,
     channels::Channel,
-    engine::Refusal,
     log::{ChannelLog, Phase, Step},
     requests::Purpose,
 };
@@ -159,7 +159,10 @@ impl Engine {
         let since = (since > 0).then_some(since);
         let mut mark = |channel: &mut Channel| {
             channel.stale = since.is_some();
-            told.extend(channel.delivery(Event::Stale(since)));
+            // What a parked reader has to do is enough.
+            if !channel.parked {
+                told.extend(channel.delivery(Event::Stale(since)));
+            }
         };
         match name {
             Some(name) => {

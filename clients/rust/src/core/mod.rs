@@ -3,6 +3,7 @@
 //!
 //! Owned by the driver, which alone touches sockets and timers. It never waits.
 
+mod answers;
 mod backoff;
 mod channels;
 mod close;
@@ -16,10 +17,12 @@ mod outbox;
 mod publishing;
 mod requests;
 mod session;
+mod subscribing;
 #[cfg(test)]
 mod tests;
 mod token;
 
+pub(crate) use backoff::backoff;
 pub(crate) use channels::Wish;
 pub(crate) use close::told;
 pub(crate) use engine::{Engine, Settings};
@@ -79,8 +82,12 @@ pub(crate) enum RawItems {
 pub(crate) enum SocketEnd {
     /// By a close frame with this code.
     Closed(u16),
-    /// Without one, or it was never made.
+    /// Without one.
     Broken,
+    /// It was never made.
+    Unreachable,
+    /// It was never made: this HTTP status was the answer.
+    Http(u16),
 }
 
 /// What the driver has to do.

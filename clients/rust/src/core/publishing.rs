@@ -5,7 +5,7 @@
 use tidewire_protocol::{Command, Name, Payload, Position, command::Pub};
 
 use super::{
-    Effect, Engine, Now, Ticket, engine::Refusal, outbox::QUEUE_FOR_MS, requests::Purpose,
+    Effect, Engine, Now, Ticket, answers::Refusal, outbox::QUEUE_FOR_MS, requests::Purpose,
 };
 use crate::{Error, Published};
 

@@ -136,6 +136,10 @@ impl Engine {
         let refreshing = self.link.refreshing.take();
         match error {
             _ if !opening && refreshing.is_none() => {}
+            // Where the node has just refused the last token, that is what the application hears.
+            TokenError::Forbidden if self.link.unauthenticated > 0 => {
+                self.block(CloseCode::Unauthenticated);
+            }
             TokenError::Forbidden => self.block(CloseCode::Forbidden),
             TokenError::Unavailable => {
                 if refreshing.is_some() {

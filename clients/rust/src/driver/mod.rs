@@ -3,7 +3,9 @@
 //! Spawned by `Builder::connect`. It alone owns sockets, timers and the queues to the readers; it
 //! decides nothing about the protocol.
 
+mod call;
 mod queue;
+mod readers;
 mod socket;
 
 use std::{
@@ -12,92 +14,32 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use tidewire_protocol::{
-    ChannelName, Encoding, Position,
-    command::{Mode, Pub},
-};
 use tokio::{
-    sync::{Notify, mpsc, oneshot, watch},
+    sync::{Notify, mpsc, oneshot},
     task::JoinSet,
     time::{Instant, sleep_until, timeout},
 };
 
 use crate::{
     Error, Published, Status, TokenError, TokenReason,
-    client::TokenSource,
-    core::{ConnectionId, Effect, Engine, Now, RawPage, Read, ReaderId, Settings, Ticket, Wish},
+    builder::TokenSource,
+    core::{ConnectionId, Effect, Engine, Now, RawPage, ReaderId, Settings, Ticket},
 };
+pub(crate) use call::{Call, Endpoint, Shared, Tls};
 pub(crate) use queue::EventQueue;
+use readers::Reader;
 use socket::{Incoming, OUTGOING_MAX, Outgoing};
 
 /// Calls of the application that wait for the driver; a caller past it waits.
 pub(crate) const CALLS_MAX: usize = 256;
 /// A token source that has not answered by then counts as failed.
 const TOKEN_WITHIN: Duration = Duration::from_secs(30);
+/// How long sockets may take to write their last words and hear the node's close.
+const LAST_WORDS_WITHIN: Duration = Duration::from_secs(5);
 /// Without a deadline the driver looks at the clock so often.
 const IDLE: Duration = Duration::from_secs(3_600);
-/// While a queue is full the socket is not read, so that TCP slows the node down. A reader that
-/// takes nothing for so long is parked instead: it holds up nobody else, and goes on from its
-/// cursor when it reads again.
-const STALL: Duration = Duration::from_secs(2);
-
-/// Which certificates are trusted.
-#[derive(Clone)]
-pub(crate) enum Tls {
-    /// Those of the web.
-    Web,
-    Configured(Arc<tokio_rustls::rustls::ClientConfig>),
-}
-
-/// Where a node is and how it is spoken to.
-#[derive(Clone)]
-pub(crate) struct Endpoint {
-    pub(crate) url: String,
-    pub(crate) encoding: Encoding,
-    pub(crate) tls: Tls,
-}
-
-/// A call of the application.
-pub(crate) enum Call {
-    Subscribe {
-        channel: ChannelName,
-        wish: Wish,
-        reply: oneshot::Sender<Result<(ReaderId, Arc<EventQueue>), Error>>,
-    },
-    Change(ReaderId, Mode, Option<u32>),
-    Publish {
-        publication: Pub,
-        queue_for_ms: Option<u64>,
-        reply: oneshot::Sender<Result<Published, Error>>,
-    },
-    Read(Read, oneshot::Sender<Result<RawPage, Error>>),
-    Positions(oneshot::Sender<Vec<(ChannelName, Position)>>),
-    Wake,
-    Suspend,
-    /// Ends the client, and with `leave` the session too.
-    Close {
-        leave: bool,
-        reply: oneshot::Sender<()>,
-    },
-}
-
-struct Reader {
-    channel: ChannelName,
-    queue: Arc<EventQueue>,
-    handled: Option<Position>,
-    /// Since when its queue is full, and how much had been taken then.
-    stalled: Option<(Instant, u64)>,
-    parked: bool,
-}
 
 type FromSocket = (ConnectionId, Incoming);
-
-/// What the driver tells handles of the client without being asked.
-pub(crate) struct Shared {
-    pub(crate) status: watch::Sender<Status>,
-    /// The broker's clock minus this machine's, ms.
-    pub(crate) clock_offset: std::sync::atomic::AtomicI64,
-}
 
 /// The driver.
 pub(crate) struct Driver {
@@ -136,7 +78,7 @@ impl Driver {
             endpoints: endpoints.len(),
             sdk,
             id_prefix: uuid::Uuid::now_v7().simple().to_string(),
-            random: Box::new(fraction),
+            random: Box::new(crate::backoff::fraction),
         };
         Self {
             engine: Engine::new(settings, now(begun)),
@@ -183,39 +125,20 @@ impl Driver {
             self.perform();
         }
         calls.close();
-        // Sockets write their last words and wait for the node's close, each within its own limit.
         self.arriving.close();
-        while self.tasks.join_next().await.is_some() {}
+        let last_words = async { while self.tasks.join_next().await.is_some() {} };
+        if timeout(LAST_WORDS_WITHIN, last_words).await.is_err() {
+            tracing::debug!("a connection did not close in time");
+        }
     }
 
     fn deadline(&self) -> Instant {
         let core = self.engine.poll_deadline();
         let core = core.map(|ms| self.begun + Duration::from_millis(ms));
-        let stalled = self.readers.values().filter(|reader| !reader.parked);
-        let stalled = stalled
-            .filter_map(|reader| reader.stalled)
-            .map(|(since, _)| since + STALL);
         core.into_iter()
-            .chain(stalled)
+            .chain(self.stalls())
             .min()
             .unwrap_or_else(|| Instant::now() + IDLE)
-    }
-
-    /// Whether some reader has enough to do: the socket is not read meanwhile.
-    fn blocked(&mut self) -> bool {
-        let mut blocked = false;
-        for reader in self.readers.values_mut().filter(|reader| !reader.parked) {
-            if reader.queue.full() {
-                blocked = true;
-                let taken = reader.queue.taken();
-                reader
-                    .stalled
-                    .get_or_insert_with(|| (Instant::now(), taken));
-            } else {
-                reader.stalled = None;
-            }
-        }
-        blocked
     }
 
     fn arrived(&mut self, id: ConnectionId, incoming: Incoming) {
@@ -242,47 +165,6 @@ impl Driver {
             Err(TokenError::Unavailable)
         });
         self.engine.handle_token(answer, now(self.begun));
-    }
-
-    /// Passes on what readers have handled, parks those that stand still, lets go those that read
-    /// again, and forgets those that are gone.
-    fn tend_readers(&mut self) {
-        self.tell_handled();
-        let mut gone = Vec::new();
-        for (id, reader) in &mut self.readers {
-            if reader.queue.abandoned() {
-                gone.push(*id);
-            } else if reader.parked {
-                if reader.queue.drained() {
-                    reader.parked = false;
-                    self.engine.unpark(*id, now(self.begun));
-                }
-            } else if let Some((since, taken)) = reader.stalled {
-                if reader.queue.taken() != taken {
-                    reader.stalled = None;
-                } else if since.elapsed() >= STALL {
-                    (reader.parked, reader.stalled) = (true, None);
-                    tracing::debug!(channel = %reader.channel, "a reader stands still");
-                    self.engine.park(*id);
-                }
-            }
-        }
-        for id in gone {
-            self.readers.remove(&id);
-            self.engine.unsubscribe(id, now(self.begun));
-        }
-    }
-
-    fn tell_handled(&mut self) {
-        for (id, reader) in &mut self.readers {
-            let handled = reader.queue.handled();
-            if handled != reader.handled
-                && let Some(position) = handled.clone()
-            {
-                reader.handled = handled;
-                self.engine.handled(*id, position, now(self.begun));
-            }
-        }
     }
 
     fn call(&mut self, call: Call) {
@@ -336,28 +218,6 @@ impl Driver {
         self.tell_handled();
         self.engine.close(leave);
         self.over = true;
-    }
-
-    fn subscribe(
-        &mut self,
-        channel: ChannelName,
-        wish: Wish,
-        now: Now,
-    ) -> Result<(ReaderId, Arc<EventQueue>), Error> {
-        // One that was dropped a moment ago makes room for its successor.
-        self.tend_readers();
-        let id = ReaderId(self.ticket().0);
-        self.engine.subscribe(id, channel.clone(), wish, now)?;
-        let queue = Arc::new(EventQueue::new(Arc::clone(&self.changed)));
-        let reader = Reader {
-            channel,
-            queue: Arc::clone(&queue),
-            handled: None,
-            stalled: None,
-            parked: false,
-        };
-        self.readers.insert(id, reader);
-        Ok((id, queue))
     }
 
     fn ticket(&mut self) -> Ticket {
@@ -447,10 +307,4 @@ fn now(begun: Instant) -> Now {
         ms: ms(begun.elapsed()),
         unix_ms: ms(unix.unwrap_or_default()),
     }
-}
-
-/// A random number from 0 up to, not including, 1.
-fn fraction() -> f64 {
-    let bits = uuid::Uuid::new_v4().as_u64_pair().0 ^ uuid::Uuid::new_v4().as_u64_pair().1;
-    f64::from(u32::try_from(bits >> 32).unwrap_or_default()) / (f64::from(u32::MAX) + 1.0)
 }

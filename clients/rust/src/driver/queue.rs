@@ -28,8 +28,6 @@ struct Inner {
     ended: bool,
     /// Nobody reads any more.
     abandoned: bool,
-    /// How many were taken; tells a slow reader from one that stands still.
-    taken: u64,
     /// Where the reader stands after the event it was given last.
     given: Option<Position>,
     /// Where it stands after the last event it has handled: it asked for the next one.
@@ -87,10 +85,6 @@ impl EventQueue {
         inner.events.len() <= EVENTS_MAX / 4 && inner.bytes <= BYTES_MAX / 4
     }
 
-    pub(crate) fn taken(&self) -> u64 {
-        self.inner.lock().taken
-    }
-
     pub(crate) fn abandoned(&self) -> bool {
         self.inner.lock().abandoned
     }
@@ -114,7 +108,6 @@ impl EventQueue {
                 Poll::Pending
             };
         };
-        inner.taken += 1;
         inner.bytes -= size(&delivery.event);
         if delivery.position.is_some() {
             inner.given = delivery.position;

@@ -30,6 +30,8 @@ use crate::core::{ConnectionId, Received, SocketEnd};
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// How long the node may take to answer a close.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+/// A socket that takes nothing for so long is dead: the heartbeat has given it up before.
+const WRITE_WITHIN: Duration = Duration::from_secs(60);
 /// The library's default read buffer holds 128 KiB from the start; most messages are small.
 const READ_BUFFER_BYTES: usize = 8 * 1024;
 /// What is written at once.
@@ -72,7 +74,7 @@ pub(super) async fn run(
         Err(error) => {
             // Not the address: it may hold a password.
             tracing::debug!(%error, "no connection");
-            SocketEnd::Broken
+            error.end()
         }
     };
     // A driver that is gone needs no word.
@@ -87,6 +89,17 @@ enum DialError {
     GivenUp,
     #[error(transparent)]
     WebSocket(#[from] Box<tungstenite::Error>),
+}
+
+impl DialError {
+    fn end(&self) -> SocketEnd {
+        if let Self::WebSocket(error) = self
+            && let tungstenite::Error::Http(response) = &**error
+        {
+            return SocketEnd::Http(response.status().as_u16());
+        }
+        SocketEnd::Unreachable
+    }
 }
 
 async fn dial(endpoint: &Endpoint) -> Result<(Socket, Encoding), DialError> {
@@ -164,19 +177,23 @@ async fn write(
                         code: code.into(),
                         reason: Utf8Bytes::default(),
                     };
-                    return sink.send(Message::Close(Some(frame))).await.is_ok();
+                    return in_time(sink.send(Message::Close(Some(frame)))).await;
                 }
             };
-            if sink.feed(message).await.is_err() {
+            if !in_time(sink.feed(message)).await {
                 return false;
             }
             next = outgoing.try_recv().ok();
         }
-        if sink.flush().await.is_err() {
+        if !in_time(sink.flush()).await {
             return false;
         }
     }
     false
+}
+
+async fn in_time(writing: impl Future<Output = Result<(), tungstenite::Error>>) -> bool {
+    matches!(timeout(WRITE_WITHIN, writing).await, Ok(Ok(())))
 }
 
 async fn read(
@@ -202,7 +219,8 @@ async fn read(
             .await
             .is_err()
         {
-            break;
+            // The driver takes nothing more: what it still has to say ends the connection.
+            std::future::pending::<()>().await;
         }
     }
     SocketEnd::Broken

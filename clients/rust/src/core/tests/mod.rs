@@ -1,1 +1,7 @@
+//! The core in virtual time: the language-neutral vectors and dialogues, and what they leave out.
 
+mod log;
+mod rules;
+mod scripts;
+mod vectors;
+mod world;

@@ -1,0 +1,470 @@
+//! Rules of the core that no dialogue of the vectors speaks of.
+
+use serde_json::{Value, json};
+use tidewire_protocol::{
+    CloseCode, Command, ErrorCode, Name, Payload, Position,
+    command::{Fallback, Hello, Mode, Pub, Sub},
+};
+
+use super::world::{Seen, World, welcome};
+use crate::{
+    Error, Event, GapReason, Loss, Status,
+    core::{ReaderId, SocketEnd, Ticket, Wish, outbox::OUTBOX_COUNT_MAX, requests::READS_MAX},
+    requests::History,
+};
+
+fn world() -> World {
+    World::new(vec!["token-1".to_owned(), "token-2".to_owned()])
+}
+
+fn wish(fallback: Fallback) -> Wish {
+    Wish {
+        after: None,
+        fallback,
+        mode: Mode::Every,
+        hz: None,
+        me: None,
+    }
+}
+
+fn begun(offset: u64, rec: &str) -> Value {
+    json!({"t": "ok", "ch": "chat:1", "e": "e1", "o": offset, "rec": rec})
+}
+
+fn live(offset: u64) -> Value {
+    json!({"t": "live", "ch": "chat:1", "o": offset, "n": 0})
+}
+
+fn msg(offset: u64) -> Value {
+    json!({"t": "msg", "ch": "chat:1", "o": offset, "d": offset, "ts": 1})
+}
+
+fn item(offset: u64) -> Value {
+    json!({"e": "e1", "o": offset, "d": offset, "k": format!("k{offset}"), "ts": 1})
+}
+
+fn at(offset: u64) -> Position {
+    Position {
+        epoch: tidewire_protocol::Epoch::new("e1").unwrap(),
+        offset,
+    }
+}
+
+/// A world whose one channel is live at offset 4 on its first connection.
+fn following(fallback: Fallback) -> (World, ReaderId) {
+    let mut world = world();
+    let reader = world.subscribe("chat:1", wish(fallback));
+    world.welcome();
+    let mut frames = vec![begun(4, "fresh")];
+    if fallback == Fallback::State {
+        frames.push(json!({"t": "state", "ch": "chat:1", "items": [item(2)], "more": false}));
+    }
+    frames.push(live(4));
+    world.push(0, &frames);
+    while !matches!(world.event(), Some(Event::Live { .. })) {}
+    (world, reader)
+}
+
+/// Loses the newest connection, waits, and answers the next hello.
+fn reconnect(world: &mut World) -> Hello {
+    world.end(world.sockets.len() - 1, SocketEnd::Broken);
+    world.advance(20_000);
+    let Command::Hello(hello) = world.welcome() else {
+        panic!("not a hello");
+    };
+    hello
+}
+
+fn publication(number: u64) -> Pub {
+    Pub {
+        i: None,
+        channel: tidewire_protocol::ChannelName::new("chat:1").unwrap(),
+        payload: Some(Payload::from_json_text(number.to_string().as_bytes()).unwrap()),
+        key: None,
+        event: None,
+        id: None,
+        delete: false,
+        ttl_ms: None,
+        guard: None,
+    }
+}
+
+fn offsets(world: &mut World) -> Vec<u64> {
+    let mut offsets = Vec::new();
+    while let Some(event) = world.event() {
+        if let Event::Message(message) = event {
+            offsets.push(message.publication.offset);
+        }
+    }
+    offsets
+}
+
+#[test]
+fn another_address_is_tried_when_one_fails_and_the_same_when_it_takes_the_session() {
+    let mut world = World::with_endpoints(vec!["token".to_owned()], 3);
+    world.settle();
+    for _ in 0..4 {
+        world.end(world.sockets.len() - 1, SocketEnd::Broken);
+        world.advance(20_000);
+    }
+    let tried: Vec<usize> = world.sockets.iter().map(|socket| socket.endpoint).collect();
+    assert_eq!(tried, [0, 1, 2, 0, 1]);
+    world.welcome();
+    world.push(4, &[json!({"t": "move", "in": 10, "by": 30_000})]);
+    world.advance(10);
+    assert_eq!(world.sockets[5].endpoint, 2);
+}
+
+#[test]
+fn a_snapshot_that_broke_off_is_read_to_its_end_and_no_publication_is_lost() {
+    let mut world = world();
+    world.subscribe("chat:1", wish(Fallback::State));
+    world.welcome();
+    let page = json!({"t": "state", "ch": "chat:1", "items": [item(2)], "more": true});
+    world.push(0, &[begun(4, "fresh"), page]);
+    let hello = reconnect(&mut world);
+    assert_eq!(hello.subs.unwrap()[0].position, Some(at(4)));
+    world.push(1, &[begun(4, "full"), msg(5), live(5)]);
+    let Some(Command::State { i, from: 0, .. }) = world.sent(1) else {
+        panic!("the rest of the state is not asked for");
+    };
+    // Until it is whole, no position says where the reader stands: nothing is acknowledged.
+    world.advance(5_000);
+    assert_eq!(world.sent(1), None);
+    let answer = |i, offset, more| json!({"t": "ok", "i": i, "e": "e1", "o": 5, "items": [item(offset)], "more": more});
+    world.push(1, &[answer(i, 2, true)]);
+    let Some(Command::State { i, from: 3, .. }) = world.sent(1) else {
+        panic!("the next page is not asked for");
+    };
+    world.push(1, &[answer(i, 3, false), msg(6)]);
+    world.advance(1_000);
+    let chat = tidewire_protocol::ChannelName::new("chat:1").unwrap();
+    assert_eq!(world.sent(1), Some(Command::Ack(vec![(chat, at(6))])));
+    assert_eq!(offsets(&mut world), [5, 6]);
+}
+
+#[test]
+fn a_state_lost_under_a_living_reader_is_read_beside_the_log() {
+    let (mut world, _) = following(Fallback::State);
+    world.push(
+        0,
+        &[
+            json!({"t": "gap", "ch": "chat:1", "from": 5, "to": 7, "reason": "not_kept"}),
+            msg(8),
+        ],
+    );
+    assert!(matches!(
+        world.sent(0),
+        Some(Command::State { from: 0, .. })
+    ));
+    world.push(0, &[json!({"t": "error", "i": 1, "code": 503, "name": "unavailable", "text": "", "retry": 100})]);
+    world.advance(500);
+    assert!(matches!(
+        world.sent(0),
+        Some(Command::State { i: Some(2), .. })
+    ));
+    world.push(
+        0,
+        &[json!({"t": "rewind", "ch": "chat:1", "e": "e2", "to": 7, "lost": 1})],
+    );
+    // Of the life before: it is asked for once more.
+    world.push(
+        0,
+        &[json!({"t": "ok", "i": 2, "e": "e1", "o": 8, "items": [], "more": false})],
+    );
+    assert!(matches!(
+        world.sent(0),
+        Some(Command::State { i: Some(3), .. })
+    ));
+    assert_eq!(
+        world.event(),
+        Some(Event::Gap {
+            from: 5,
+            to: 7,
+            reason: GapReason::NotKept
+        })
+    );
+}
+
+#[test]
+fn a_parked_channel_is_left_and_goes_on_from_its_cursor() {
+    let (mut world, reader) = following(Fallback::Now);
+    world.push(0, &[msg(5)]);
+    world.engine.park(reader);
+    world.settle();
+    assert!(matches!(world.sent(0), Some(Command::Unsub { .. })));
+    world.push(0, &[msg(6), json!({"t": "ok", "i": 1})]);
+    assert_eq!(reconnect(&mut world).subs, Some(Vec::new()));
+    let now = world.moment();
+    world.engine.unpark(reader, now);
+    world.settle();
+    let Some(Command::Sub(Sub { position, .. })) = world.sent(1) else {
+        panic!("it is not asked for again");
+    };
+    assert_eq!(position, Some(at(5)));
+    world.push(
+        1,
+        &[
+            json!({"t": "ok", "i": 2, "ch": "chat:1", "e": "e1", "o": 5, "rec": "full"}),
+            msg(6),
+            live(6),
+        ],
+    );
+    assert_eq!(offsets(&mut world), [5, 6]);
+}
+
+#[test]
+fn a_parked_member_stays_in_the_presence_and_drops_what_comes() {
+    let mut world = world();
+    let mut member = wish(Fallback::Now);
+    member.me = Some("{}".into());
+    let reader = world.subscribe("chat:1", member);
+    world.welcome();
+    world.push(0, &[begun(4, "fresh"), live(4)]);
+    world.engine.park(reader);
+    world.settle();
+    assert_eq!(world.sent(0), None);
+    world.push(0, &[msg(5)]);
+    let hello = reconnect(&mut world);
+    assert_eq!(hello.subs.unwrap()[0].position, Some(at(4)));
+    world.push(1, &[begun(4, "full"), msg(5), live(5)]);
+    assert_eq!(offsets(&mut world), [0; 0]);
+    let now = world.moment();
+    world.engine.unpark(reader, now);
+    world.settle();
+    assert!(matches!(
+        world.sent(1),
+        Some(Command::Sub(Sub {
+            position: Some(_),
+            ..
+        }))
+    ));
+}
+
+#[test]
+fn a_refusal_that_passes_is_asked_again_and_another_with_the_next_token() {
+    let (mut world, _) = following(Fallback::Now);
+    world.push(
+        0,
+        &[json!({"t": "unsub", "ch": "chat:1", "code": 503, "name": "unavailable"})],
+    );
+    assert_eq!(world.sent(0), None);
+    world.advance(250);
+    assert!(matches!(world.sent(0), Some(Command::Sub(_))));
+    world.push(
+        0,
+        &[json!({"t": "error", "i": 1, "code": 403, "name": "forbidden", "text": "no"})],
+    );
+    let refused = Event::Refused {
+        code: ErrorCode::Forbidden,
+        text: "no".to_owned(),
+    };
+    assert_eq!(world.event(), Some(refused));
+    world.advance(5_000);
+    assert_eq!(world.sent(0), None);
+    world.push(0, &[json!({"t": "auth", "exp": 4_102_444_900_000_u64})]);
+    assert_eq!(
+        world.sent(0),
+        Some(Command::Auth {
+            i: Some(2),
+            token: "token-2".to_owned()
+        })
+    );
+    world.push(0, &[json!({"t": "ok", "i": 2})]);
+    assert!(matches!(world.sent(0), Some(Command::Sub(_))));
+}
+
+#[test]
+fn the_outbox_is_bounded_and_tells_what_became_of_what_it_gives_up() {
+    let mut world = world();
+    world.welcome();
+    let publish = |world: &mut World, number: u64| {
+        let now = world.moment();
+        world
+            .engine
+            .publish(Ticket(number), publication(number), Some(60_000), now);
+        world.settle();
+    };
+    publish(&mut world, 1);
+    world.end(0, SocketEnd::Broken);
+    for number in 2..=u64::try_from(OUTBOX_COUNT_MAX).unwrap() + 1 {
+        publish(&mut world, number);
+    }
+    let full = world.seen.pop_front();
+    assert!(
+        matches!(full, Some(Seen::Published(_, Err(Error::OutboxFull)))),
+        "{full:?}"
+    );
+    // Nothing answers any more: the first was sent, the others never were.
+    world.advance(60_000);
+    let first = world.seen.pop_front();
+    assert!(
+        matches!(
+            first,
+            Some(Seen::Published(Ticket(1), Err(Error::OutcomeUnknown)))
+        ),
+        "{first:?}"
+    );
+    let second = world.seen.pop_front();
+    assert!(
+        matches!(
+            second,
+            Some(Seen::Published(Ticket(2), Err(Error::Expired)))
+        ),
+        "{second:?}"
+    );
+    assert_eq!(world.seen.len(), OUTBOX_COUNT_MAX - 2);
+}
+
+#[test]
+fn a_publication_gets_an_id_of_its_own_and_one_too_large_is_refused_here() {
+    let mut world = world();
+    world.welcome();
+    for number in 1..=2 {
+        let now = world.moment();
+        world
+            .engine
+            .publish(Ticket(number), publication(number), None, now);
+    }
+    world.settle();
+    let mut ids = Vec::new();
+    while let Some(Command::Pub(publication)) = world.sent(0) {
+        ids.push(
+            publication
+                .id
+                .as_ref()
+                .map(Name::as_str)
+                .unwrap()
+                .to_owned(),
+        );
+    }
+    assert_eq!(ids, ["test:1", "test:2"]);
+    let mut large = publication(3);
+    large.payload = Some(Payload::bytes(vec![0; 49_153].into()));
+    let now = world.moment();
+    world.engine.publish(Ticket(3), large, None, now);
+    world.settle();
+    let refused = world.seen.pop_front();
+    assert!(matches!(
+        refused,
+        Some(Seen::Published(
+            _,
+            Err(Error::TooLarge {
+                bytes: 49_153,
+                max: 49_152
+            })
+        ))
+    ));
+}
+
+#[test]
+fn reads_are_bounded_in_number_and_time_and_asked_for_on_each_connection() {
+    let mut world = world();
+    world.welcome();
+    for number in 0..=u64::try_from(READS_MAX).unwrap() {
+        let channel = tidewire_protocol::ChannelName::new("chat:1").unwrap();
+        let now = world.moment();
+        world
+            .engine
+            .read(Ticket(number), History::newest().read(channel), now);
+    }
+    world.settle();
+    assert!(matches!(
+        world.seen.pop_front(),
+        Some(Seen::Page(_, Err(Error::Busy)))
+    ));
+    assert_eq!(world.sockets[0].sent.len(), READS_MAX);
+    world.end(0, SocketEnd::Broken);
+    world.advance(250);
+    world.welcome();
+    assert_eq!(world.sockets[1].sent.len(), READS_MAX);
+    world.advance(30_000);
+    assert_eq!(world.seen.len(), READS_MAX);
+    assert!(matches!(
+        world.seen.pop_front(),
+        Some(Seen::Page(_, Err(Error::Timeout)))
+    ));
+}
+
+#[test]
+fn everything_waiting_is_answered_when_the_node_refuses_for_good() {
+    let mut world = world();
+    world.subscribe("chat:1", wish(Fallback::Now));
+    let now = world.moment();
+    world.engine.publish(Ticket(1), publication(1), None, now);
+    world.settle();
+    world.open(0);
+    world.push(0, &[json!({"t": "bye", "code": 4403, "name": "forbidden"})]);
+    assert_eq!(world.status, Status::Blocked(CloseCode::Forbidden));
+    let told = world.seen.pop_front();
+    assert!(matches!(
+        told,
+        Some(Seen::Published(
+            _,
+            Err(Error::Blocked(CloseCode::Forbidden))
+        ))
+    ));
+    assert_eq!(world.engine.poll_deadline(), None);
+    let again = wish(Fallback::Now);
+    let channel = tidewire_protocol::ChannelName::new("chat:2").unwrap();
+    let now = world.moment();
+    let refused = world.engine.subscribe(ReaderId(99), channel, again, now);
+    assert_eq!(refused, Err(Error::Blocked(CloseCode::Forbidden)));
+}
+
+#[test]
+fn a_session_has_one_reader_for_each_channel_and_at_most_256_channels() {
+    let mut world = world();
+    for number in 0..256 {
+        world.subscribe(&format!("chat:{number}"), wish(Fallback::Now));
+    }
+    for (name, error) in [
+        ("chat:7", Error::Subscribed),
+        ("chat:256", Error::TooManySubscriptions(256)),
+    ] {
+        let channel = tidewire_protocol::ChannelName::new(name).unwrap();
+        let now = world.moment();
+        let refused = world
+            .engine
+            .subscribe(ReaderId(1_000), channel, wish(Fallback::Now), now);
+        assert_eq!(refused, Err(error));
+    }
+}
+
+#[test]
+fn a_node_that_never_welcomes_is_given_up_and_silence_is_told() {
+    let mut world = world();
+    world.settle();
+    world.open(0);
+    world.advance(20_000);
+    assert!(matches!(
+        world.status,
+        Status::Offline {
+            why: Loss::Silent,
+            ..
+        }
+    ));
+    world.advance(250);
+    assert_eq!(world.sockets.len(), 2);
+}
+
+#[test]
+fn nothing_of_an_older_connection_counts_after_the_newer_ones_welcome() {
+    let (mut world, _) = following(Fallback::Now);
+    world.push(0, &[json!({"t": "move", "in": 0, "by": 30_000})]);
+    world.advance(0);
+    world.open(1);
+    world.push(1, &[welcome("s1", "k1", world.now), begun(4, "full")]);
+    world.push(
+        0,
+        &[
+            msg(5),
+            json!({"t": "bye", "code": 4403, "name": "forbidden"}),
+        ],
+    );
+    world.end(0, SocketEnd::Closed(4403));
+    assert!(matches!(world.status, Status::Online(_)));
+    assert_eq!(offsets(&mut world), [0; 0]);
+    world.push(1, &[msg(5)]);
+    assert_eq!(offsets(&mut world), [5]);
+}

@@ -1,0 +1,64 @@
+//! What passes between the handles of a client and its driver.
+//!
+//! Plain data, made by `Client`, `Builder` and `Subscription`.
+
+use std::sync::{Arc, atomic::AtomicI64};
+
+use tidewire_protocol::{
+    ChannelName, Encoding, Position,
+    command::{Mode, Pub},
+};
+use tokio::sync::{oneshot, watch};
+
+use super::EventQueue;
+use crate::{
+    Error, Published, Status,
+    core::{RawPage, Read, ReaderId, Wish},
+};
+
+/// Which certificates are trusted.
+#[derive(Clone)]
+pub(crate) enum Tls {
+    /// Those of the web.
+    Web,
+    Configured(Arc<tokio_rustls::rustls::ClientConfig>),
+}
+
+/// Where a node is and how it is spoken to.
+#[derive(Clone)]
+pub(crate) struct Endpoint {
+    pub(crate) url: String,
+    pub(crate) encoding: Encoding,
+    pub(crate) tls: Tls,
+}
+
+/// A call of the application.
+pub(crate) enum Call {
+    Subscribe {
+        channel: ChannelName,
+        wish: Wish,
+        reply: oneshot::Sender<Result<(ReaderId, Arc<EventQueue>), Error>>,
+    },
+    Change(ReaderId, Mode, Option<u32>),
+    Publish {
+        publication: Pub,
+        queue_for_ms: Option<u64>,
+        reply: oneshot::Sender<Result<Published, Error>>,
+    },
+    Read(Read, oneshot::Sender<Result<RawPage, Error>>),
+    Positions(oneshot::Sender<Vec<(ChannelName, Position)>>),
+    Wake,
+    Suspend,
+    /// Ends the client, and with `leave` the session too.
+    Close {
+        leave: bool,
+        reply: oneshot::Sender<()>,
+    },
+}
+
+/// What the driver tells handles of the client without being asked.
+pub(crate) struct Shared {
+    pub(crate) status: watch::Sender<Status>,
+    /// The broker's clock minus this machine's, ms.
+    pub(crate) clock_offset: AtomicI64,
+}

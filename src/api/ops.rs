@@ -52,6 +52,8 @@ struct Ready {
     sessions: usize,
     broker: Probe,
     store: Probe,
+    /// What endangers promises although everything works.
+    findings: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -81,6 +83,7 @@ async fn readyz(State(gateway): State<Arc<Gateway>>) -> Response {
         sessions: gateway.sessions(),
         broker,
         store,
+        findings: gateway.feed.broker().findings(),
     };
     (status, Json(body)).into_response()
 }

@@ -265,4 +265,10 @@ pub trait Broker: Debug + Send + Sync {
         channel: &'a ChannelName,
         offset: u64,
     ) -> BoxFuture<'a, Result<(), BrokerError>>;
+
+    /// What endangers the promises of this broker although it works, such as a setting of the
+    /// server behind it: one sentence each, for `/readyz`.
+    fn findings(&self) -> Vec<String> {
+        Vec::new()
+    }
 }

@@ -94,6 +94,7 @@ impl Connected {
         metrics: &Arc<Metrics>,
     ) -> Result<Option<Self>, RedisError> {
         let Some(address) = &config.redis.url else {
+            metrics.broker_config_safe.set(1.0);
             return Ok(None);
         };
         let scripts = BROKER_SCRIPTS.iter().chain(&STORE_SCRIPTS).copied();

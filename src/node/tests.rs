@@ -60,6 +60,11 @@ async fn two_nodes_on_one_redis_are_one_hub_and_keep_nothing_on_their_machine() 
     let heads = broker.heads(&[channel]).await.unwrap();
     assert_eq!(heads[0].position, position);
     assert!(!folder.path().join("data").exists());
+    let findings = broker.findings();
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert!(findings[0].starts_with("persistence: 127.0.0.1:"));
+    let metrics = other.gateway().metrics.render();
+    assert!(metrics.contains("tidewire_broker_config_safe 0"));
     one.stop().await;
     other.stop().await;
 }

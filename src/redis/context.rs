@@ -14,6 +14,7 @@ use super::{
     generation::Seen,
     keyspace::{Keyspace, Partition},
     reach::Reach,
+    safety::Safety,
     script::Script,
 };
 use crate::{config, tasks::Tasks, telemetry::metrics::Metrics};
@@ -48,6 +49,7 @@ pub(super) struct Context {
     pub(super) scripts: Vec<&'static Script>,
     pub(super) seen: Seen,
     pub(super) reach: Reach,
+    pub(super) safety: Safety,
     /// Something hints at other primaries: the topology is to be looked at now.
     pub(super) hint: Notify,
     /// One for each lane.
@@ -60,6 +62,12 @@ impl Context {
     /// Whether pub/sub goes by slots: in a Redis Cluster.
     pub(super) fn is_sharded(&self) -> bool {
         self.dialer.address().topology == Topology::Cluster
+    }
+
+    /// Sets the metric after a change.
+    pub(super) fn tell_safety(&self) {
+        let is_safe = f64::from(u8::from(self.safety.is_safe()));
+        self.metrics.broker_config_safe.set(is_safe);
     }
 
     /// Doubts partitions in every lane.

@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    error::Error,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -61,10 +62,24 @@ pub(super) struct Lane {
 /// What the connection is still to be told.
 #[derive(Debug, Default)]
 struct Work {
+    /// Whether there is a connection, or one is being made: without, there is nothing to tell.
+    is_connected: bool,
     /// Channels to leave.
     leaving: Vec<Vec<u8>>,
     /// Partitions that came to this server: their channels are to be heard.
     adopted: Vec<Partition>,
+}
+
+impl Work {
+    fn take(&mut self) -> Self {
+        std::mem::replace(
+            self,
+            Self {
+                is_connected: self.is_connected,
+                ..Self::default()
+            },
+        )
+    }
 }
 
 /// The canaries of one connection.
@@ -138,14 +153,20 @@ impl Lane {
 
     /// Leaves a channel soon. The caller has taken it out of `followed` before.
     pub(super) fn leave(&self, channel: Vec<u8>) {
-        self.work.lock().leaving.push(channel);
-        self.changed.notify_one();
+        let mut work = self.work.lock();
+        if work.is_connected {
+            work.leaving.push(channel);
+            self.changed.notify_one();
+        }
     }
 
     /// Hears what is followed in partitions that came to the server, soon, and doubts it.
     pub(super) fn adopt(&self, partitions: &[Partition]) {
-        self.work.lock().adopted.extend(partitions);
-        self.changed.notify_one();
+        let mut work = self.work.lock();
+        if work.is_connected {
+            work.adopted.extend(partitions);
+            self.changed.notify_one();
+        }
     }
 
     /// Keeps the connection until the server is stopped.
@@ -175,17 +196,22 @@ impl Lane {
                     self.context.metrics.broker_reconnects.increment(1);
                     waits.held(since.elapsed());
                 }
-                Err(error) => {
-                    tracing::debug!(server = %self.server.address(), error = &error as &dyn std::error::Error, "no lane");
+                Err(error) if waits.is_first() => {
+                    tracing::warn!(server = %self.server.address(), lane = self.index, error = &error as &dyn Error, "a lane cannot be built");
                 }
+                Err(_same) => {}
             }
+            *self.work.lock() = Work::default();
             waits.next().await;
         }
     }
 
     /// Connects, subscribes to all that is followed, and doubts it.
     async fn build(&self) -> Result<(Arc<Link>, Arc<Canary>), RedisError> {
-        *self.work.lock() = Work::default();
+        *self.work.lock() = Work {
+            is_connected: true,
+            ..Work::default()
+        };
         let partitions = self.server.partitions();
         let tag = partitions
             .first()
@@ -302,7 +328,7 @@ impl Lane {
     }
 
     async fn do_work(&self, link: &Link) -> Result<(), RedisError> {
-        let work = std::mem::take(&mut *self.work.lock());
+        let work = self.work.lock().take();
         if !work.adopted.is_empty() {
             let channels = self.followed_in(&work.adopted);
             self.subscribe_all(link, &channels).await?;

@@ -21,6 +21,7 @@ mod link;
 mod map;
 mod open;
 mod reach;
+mod safety;
 mod script;
 mod server;
 #[cfg(test)]
@@ -40,6 +41,7 @@ pub use self::{
     events::{LaneEvent, LaneEvents},
     generation::Generation,
     keyspace::{PARTITIONS_MAX, Partition},
+    safety::{Finding, Risk},
     script::Script,
 };
 use self::{context::Context, lane::Followed, map::Map};
@@ -79,7 +81,8 @@ impl Redis {
         self.shared.context.is_sharded()
     }
 
-    /// Takes one step. Ends within `redis.write_deadline` or `redis.read_deadline`, by its kind.
+    /// Takes one step. Ends within `redis.write_deadline` or `redis.read_deadline`, by its kind;
+    /// while its slot moves in a Redis Cluster, within 2 s more.
     ///
     /// # Errors
     /// [`CallError::is_unknown`] says whether the step may have been taken.
@@ -135,6 +138,11 @@ impl Redis {
     /// Since when some server is out of reach, Unix ms.
     pub fn reach(&self) -> watch::Receiver<Option<u64>> {
         self.shared.context.reach.watch()
+    }
+
+    /// Settings of the servers that endanger what is promised; complete from the start.
+    pub fn safety(&self) -> watch::Receiver<Arc<[Finding]>> {
+        self.shared.context.safety.watch()
     }
 }
 

@@ -19,6 +19,7 @@ use super::{
     keyspace::Keyspace,
     map::Map,
     reach::Reach,
+    safety::Safety,
     topology::Finder,
     wait::Waits,
 };
@@ -48,6 +49,7 @@ impl Redis {
             keyspace,
             scripts,
             reach: Reach::new(),
+            safety: Safety::new(),
             hint: Notify::new(),
             sinks,
             metrics: Arc::clone(metrics),

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use parking_lot::RwLock;
 use redis::{Cmd, Value};
 use tokio::{
@@ -28,6 +29,7 @@ use super::{
     generation::Generation,
     keyspace::Partition,
     link::{Before, Link},
+    safety,
     wait::Waits,
 };
 
@@ -35,6 +37,8 @@ use super::{
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// How long a probe waits: with its interval below the 3 s within which clients are told.
 const PROBE_MAX: Duration = Duration::from_millis(1_500);
+/// Probes between two looks at the settings: about a minute.
+const INSPECT_TURNS: usize = 60;
 /// Time-outs in a row that open the breaker.
 const TIMEOUTS_MAX: u32 = 5;
 /// Steps in flight on one server; more wait within their deadline.
@@ -111,8 +115,20 @@ impl Server {
     pub(super) async fn connect(&self) -> Result<(), RedisError> {
         let partitions = self.partitions();
         let link = Link::open(&self.context, &self.address, &partitions, |_push| {}).await?;
+        self.inspect(&link).await;
         self.link.send_replace(Some(Arc::new(link)));
         Ok(())
+    }
+
+    /// Looks at the settings of the server. One that does not answer is the probe's concern.
+    async fn inspect(&self, link: &Link) {
+        let asked = timeout(PROBE_MAX, link.send(&safety::question())).await;
+        if let Ok(Ok(answers)) = asked {
+            let topology = &self.context.dialer.address().topology;
+            let risks = safety::risks(&answers, topology);
+            self.context.safety.report(&self.address, risks);
+            self.context.tell_safety();
+        }
     }
 
     /// Takes each step within the deadline of its kind.
@@ -192,6 +208,8 @@ impl Server {
         }
         self.link.send_replace(None);
         self.context.reach.regain(&self.address);
+        self.context.safety.forget(&self.address);
+        self.context.tell_safety();
     }
 
     async fn run(&self) {
@@ -201,10 +219,15 @@ impl Server {
                 && let Err(error) = self.connect().await
             {
                 self.context.reach.lose(&self.address);
-                tracing::debug!(server = %self.address, error = &error as &dyn Error, "no connection to redis");
+                if waits.is_first() {
+                    tracing::warn!(server = %self.address, error = &error as &dyn Error, "no connection to redis");
+                }
             }
             if let Some(link) = self.link() {
                 self.context.reach.regain(&self.address);
+                // What was counted against the connection before does not count against this.
+                self.timeouts.store(0, Ordering::Relaxed);
+                let _earlier = self.cut.notified().now_or_never();
                 let since = Instant::now();
                 let end = self.watch(&link).await;
                 self.link.send_replace(None);
@@ -237,6 +260,9 @@ impl Server {
                 return end;
             }
             turn = turn.wrapping_add(1);
+            if turn.is_multiple_of(INSPECT_TURNS) {
+                self.inspect(link).await;
+            }
         }
     }
 

@@ -37,6 +37,11 @@ impl Waits {
         }
     }
 
+    /// Whether no attempt has failed since it was sound: what is said once is said now.
+    pub(super) fn is_first(&self) -> bool {
+        self.next == WAIT_MIN
+    }
+
     /// Waits before the next attempt: between half of the time and all of it.
     pub(super) async fn next(&mut self) {
         if std::mem::take(&mut self.at_once) {

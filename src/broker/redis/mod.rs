@@ -223,4 +223,9 @@ impl Broker for RedisBroker {
     ) -> BoxFuture<'a, Result<(), BrokerError>> {
         Box::pin(self.blank_entry(channel, offset))
     }
+
+    fn findings(&self) -> Vec<String> {
+        let findings = self.redis.safety().borrow().clone();
+        findings.iter().map(ToString::to_string).collect()
+    }
 }

@@ -2,6 +2,8 @@
 //! in time, and what comes back is used again.
 
 mod cluster;
+mod halfopen;
+mod secured;
 mod sentinel;
 pub(crate) mod server;
 mod standalone;
@@ -44,7 +46,6 @@ pub(crate) struct Lab {
     pub(crate) redis: Redis,
     pub(crate) lanes: Vec<LaneEvents>,
     pub(crate) tasks: Tasks,
-    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Drop for Lab {
@@ -83,7 +84,6 @@ pub(crate) async fn connect_with(
         redis,
         lanes,
         tasks,
-        metrics,
     }
 }
 

@@ -9,6 +9,7 @@
     reason = "tests fail by panicking, say how far they are, and compute rates of small numbers"
 )]
 
+mod brief;
 mod bytes;
 #[expect(dead_code, reason = "the campaign uses the rest")]
 mod harness;

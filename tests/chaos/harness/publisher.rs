@@ -90,6 +90,11 @@ impl Publisher {
             _ = self.work.wait_for(|work| *work == Work::Finish) => return None,
         }
         let channel = self.random.pick(&self.channels).clone();
+        Some(self.make(channel))
+    }
+
+    /// Something new in this channel, known to the checker.
+    fn make(&mut self, channel: String) -> Publication {
         let key = channel
             .starts_with("board:")
             .then(|| format!("k{}", self.random.below(KEYS)));
@@ -100,12 +105,12 @@ impl Publisher {
             channel: self.journal.channel(&channel),
         });
         let id = format!("p{body:x}");
-        Some(Publication {
+        Publication {
             channel,
             key,
             id,
             body,
-        })
+        }
     }
 
     pub fn acknowledged(&self, body: Body, epoch: &str, offset: u64) {
@@ -121,37 +126,57 @@ impl Publisher {
 
     /// Publishes over HTTP at these addresses, in turn where one does not answer.
     pub async fn by_http(mut self, addresses: Vec<String>) {
-        let client = reqwest::Client::builder()
-            .timeout(REQUEST_MAX)
-            .build()
-            .unwrap();
+        let client = http_client();
         let mut at = usize::try_from(self.number).unwrap();
         while let Some(publication) = self.next().await {
-            let mut body = json!({
-                "channel": publication.channel, "id": publication.id, "data": publication.body,
-            });
-            if let Some(key) = &publication.key {
-                body["key"] = json!(key);
-            }
-            loop {
-                let url = &addresses[at % addresses.len()];
-                match post(&client, url, &body).await {
-                    Answer::Accepted { epoch, offset } => {
-                        self.acknowledged(publication.body, &epoch, offset);
-                        break;
-                    }
-                    Answer::Refused(why) => {
-                        self.refused(publication.body, &why);
-                        break;
-                    }
-                    Answer::Unknown { retry } => {
-                        at += 1;
-                        tokio::time::sleep(retry.min(REPEAT_PAUSE_MAX)).await;
-                    }
+            self.post(&client, &addresses, &mut at, publication).await;
+        }
+    }
+
+    /// Publishes once in every channel, over HTTP.
+    pub async fn probe(mut self, addresses: &[String]) {
+        let (client, channels, mut at) = (http_client(), Arc::clone(&self.channels), 0);
+        for channel in channels.iter() {
+            let publication = self.make(channel.clone());
+            self.post(&client, addresses, &mut at, publication).await;
+        }
+    }
+
+    /// Publishes until the answer is known, beginning with the address of number `at`.
+    async fn post(
+        &self,
+        client: &reqwest::Client,
+        addresses: &[String],
+        at: &mut usize,
+        publication: Publication,
+    ) {
+        let mut body = json!({
+            "channel": publication.channel, "id": publication.id, "data": publication.body,
+        });
+        if let Some(key) = &publication.key {
+            body["key"] = json!(key);
+        }
+        loop {
+            let url = &addresses[*at % addresses.len()];
+            match post(client, url, &body).await {
+                Answer::Accepted { epoch, offset } => {
+                    return self.acknowledged(publication.body, &epoch, offset);
+                }
+                Answer::Refused(why) => return self.refused(publication.body, &why),
+                Answer::Unknown { retry } => {
+                    *at += 1;
+                    tokio::time::sleep(retry.min(REPEAT_PAUSE_MAX)).await;
                 }
             }
         }
     }
+}
+
+fn http_client() -> reqwest::Client {
+    reqwest::Client::builder()
+        .timeout(REQUEST_MAX)
+        .build()
+        .unwrap()
 }
 
 impl Publisher {
@@ -234,10 +259,7 @@ pub async fn flood(url: &str, duration: Duration) {
     let filler = "x".repeat(BYTES);
     let item = json!({"channel": FLOOD, "data": filler});
     let body = json!({"items": vec![item; ITEMS]});
-    let client = reqwest::Client::builder()
-        .timeout(REQUEST_MAX)
-        .build()
-        .unwrap();
+    let client = http_client();
     let until = Instant::now() + duration;
     while Instant::now() < until {
         let request = client.post(url).bearer_auth(API_KEY).json(&body);

@@ -198,7 +198,7 @@ impl Stage {
         self.world.suffer(plan.scenario.fault).await;
         say("the fault is over");
         let healed = Instant::now();
-        let recovery = self.recovers().await;
+        let recovery = self.recovers(plan).await;
         say("recovered");
         let mut troubles = self.finish().await;
         let logs = self.settle().await;
@@ -210,8 +210,13 @@ impl Stage {
             self.load.rate(begun, healed + recovery.unwrap_or(HEAL_MAX)),
         );
         troubles.extend(plan.scenario.overload(load));
+        let counts = self.journal.counts();
+        let reconnects = counts.resumes + counts.sessions_lost;
+        if plan.scenario.fault.spares_nodes() && reconnects > 0 {
+            troubles.push(format!("{reconnects} reconnects though every node went on"));
+        }
         Outcome {
-            counts: self.journal.counts(),
+            counts,
             lost: self.journal.lost(&logs),
             recovery,
             load,
@@ -247,20 +252,11 @@ impl Stage {
     fn start_publishers(&mut self, plan: &Plan) {
         let pause = Duration::from_secs_f64(plan.publishers as f64 / plan.rate);
         for number in 0..plan.publishers {
-            let publisher = Publisher::new(
-                number as u64,
-                Arc::clone(&self.channels),
-                pause,
-                Arc::clone(&self.journal),
-                self.crowd.work.subscribe(),
-            );
+            let publisher = self.publisher(number as u64, pause);
             let first = number / 2 % plan.nodes;
             if number % 2 == 0 {
-                let order = (0..plan.nodes).map(|step| (first + step) % plan.nodes);
-                let urls = order.map(|node| self.world.nodes.url(node, "/v1/publish"));
-                self.crowd
-                    .publishers
-                    .spawn(publisher.by_http(urls.collect()));
+                let urls = self.publish_urls(plan, first);
+                self.crowd.publishers.spawn(publisher.by_http(urls));
             } else {
                 let urls = self.world.nodes.sockets_from(first);
                 self.crowd.publishers.spawn(publisher.by_socket(urls));
@@ -268,8 +264,21 @@ impl Stage {
         }
     }
 
+    fn publisher(&self, number: u64, pause: Duration) -> Publisher {
+        let (channels, journal) = (Arc::clone(&self.channels), Arc::clone(&self.journal));
+        let work = self.crowd.work.subscribe();
+        Publisher::new(number, channels, pause, journal, work)
+    }
+
+    /// Where backends publish: every node, this one first.
+    fn publish_urls(&self, plan: &Plan, first: usize) -> Vec<String> {
+        let order = (0..plan.nodes).map(|step| (first + step) % plan.nodes);
+        let url = |node| self.world.nodes.url(node, "/v1/publish");
+        order.map(url).collect()
+    }
+
     /// How long it takes until something published in every channel now is with every reader.
-    async fn recovers(&self) -> Option<Duration> {
+    async fn recovers(&mut self, plan: &Plan) -> Option<Duration> {
         let begun = Instant::now();
         let channels: Vec<Channel> = self
             .channels
@@ -277,6 +286,12 @@ impl Stage {
             .map(|name| self.journal.channel(name))
             .collect();
         self.journal.mark();
+        let (number, pause) = (plan.publishers as u64, Duration::ZERO);
+        let probe = self.publisher(number, pause);
+        let urls = self.publish_urls(plan, 0);
+        self.crowd
+            .publishers
+            .spawn(async move { probe.probe(&urls).await });
         while begun.elapsed() < HEAL_MAX {
             if self.journal.lagging(&channels) == (0, 0) {
                 return Some(begun.elapsed());

@@ -51,6 +51,34 @@ pub enum Fault {
     NodeLoss,
 }
 
+impl Fault {
+    /// Whether nodes go on all the time: then no client loses its connection.
+    pub const fn spares_nodes(self) -> bool {
+        match self {
+            Self::NodeKill
+            | Self::NodeFreeze
+            | Self::NodeLoss
+            | Self::Drain
+            | Self::SmallBuffers => false,
+            Self::RedisKill
+            | Self::RedisFreeze
+            | Self::RedisSleep
+            | Self::Flush
+            | Self::PubsubKill
+            | Self::LinkFreezeDown
+            | Self::LinkFreezeUp
+            | Self::LinkCut
+            | Self::LinkDelay
+            | Self::LaggingFailover
+            | Self::LaggingSentinel
+            | Self::Zombie
+            | Self::ClusterFailover
+            | Self::ClusterKill
+            | Self::SlotMove => true,
+        }
+    }
+}
+
 /// Who takes part in the full run.
 #[derive(Debug, Clone, Copy)]
 pub struct Size {
@@ -157,6 +185,7 @@ use Layout::{Alone, Cluster, Replicated, Sentinel};
 /// All of them.
 pub const SCENARIOS: &[Scenario] = &[
     scenario("node-kill", Alone, Fault::NodeKill, "F25"),
+    scenario("node-loss", Alone, Fault::NodeLoss, "F25"),
     scenario("node-freeze", Alone, Fault::NodeFreeze, "F23 F26"),
     scenario("drain", Alone, Fault::Drain, "operations"),
     scenario("redis-kill", Alone, Fault::RedisKill, "F13 F31"),

@@ -1,8 +1,9 @@
-//! Measurements of the hub as a cluster: two nodes on one Redis, nothing goes wrong.
+//! Measurements of the hub as a cluster: two nodes on one Redis.
 //!
 //! Figures are ratios within one run, or counts; what they are compared with is measured in the
 //! same run on the same Redis.
 
+mod away;
 mod latency;
 mod round_trips;
 
@@ -14,12 +15,13 @@ use crate::harness::{
 };
 
 /// Names of measurements, and what runs them.
-pub const NAMES: [&str; 2] = ["latency", "round-trips"];
+pub const NAMES: [&str; 3] = ["latency", "round-trips", "redis-away"];
 
 /// Runs one and answers its text.
 pub async fn measure(name: &str, program: &Path) -> String {
     match name {
         "latency" => latency::measure(program).await,
+        "redis-away" => away::measure(program).await,
         "round-trips" => round_trips::measure(program).await,
         _ => panic!("no measurement is called {name}"),
     }

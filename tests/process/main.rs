@@ -16,6 +16,7 @@ mod deployment;
 mod drain;
 mod listeners;
 mod members;
+mod operators;
 mod process;
 #[expect(dead_code, reason = "whole nodes in one process use the rest")]
 #[path = "../it/seeded.rs"]

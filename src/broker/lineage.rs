@@ -166,7 +166,7 @@ impl Lineage {
         }
         let shared = match self.end_of(theirs.generation, head) {
             Some(end) => end,
-            None => match self.end_of(theirs.previous, head) {
+            None => match self.end_of_previous(theirs.previous, head) {
                 Some(end) => end.min(theirs.start.saturating_sub(1)),
                 None => return Standing::Elsewhere,
             },
@@ -179,6 +179,16 @@ impl Lineage {
         } else {
             Standing::Forked { shared }
         }
+    }
+
+    /// The last offset of the generation before one that left no trace. What the first of a life
+    /// followed is the empty log, as long as none was forgotten since.
+    fn end_of_previous(&self, previous: &str, head: u64) -> Option<u64> {
+        if previous.is_empty() {
+            let first = self.0.first()?;
+            return Parts::of(&first.epoch).previous.is_empty().then_some(0);
+        }
+        self.end_of(previous, head)
     }
 
     /// The last offset of a generation of this log.
@@ -270,6 +280,17 @@ mod tests {
             two().stand(&at(lost, 99), 110),
             Standing::Forked { shared: 96 }
         );
+    }
+
+    #[test]
+    fn the_first_of_a_life_that_left_no_trace_followed_the_empty_log() {
+        let log = Lineage::of_one(epoch("L.00000002bbbb.1."));
+        let first = "L.00000001aaaa.1.";
+        let shared = 0;
+        assert_eq!(log.stand(&at(first, 0), 0), Standing::OnLog { shared });
+        assert_eq!(log.stand(&at(first, 3), 5), Standing::Forked { shared });
+        let forgot = Lineage::of_one(epoch("L.00000003cccc.2t.00000002bbbb"));
+        assert_eq!(forgot.stand(&at(first, 3), 200), Standing::Elsewhere);
     }
 
     #[test]

@@ -225,9 +225,20 @@ impl Segments {
             return None;
         }
         self.end_of(theirs.generation, head).or_else(|| {
-            let end = self.end_of(theirs.previous, head)?;
+            let end = if theirs.previous.is_empty() {
+                self.begins_its_life().then_some(0)
+            } else {
+                self.end_of(theirs.previous, head)
+            }?;
             Some(end.min(theirs.start.saturating_sub(1)))
         })
+    }
+
+    /// Whether no generation before the oldest was forgotten.
+    fn begins_its_life(&self) -> bool {
+        let oldest = self.survivors.first();
+        let epoch = oldest.map_or(&self.epoch, |past| &past.epoch);
+        Parts::of(epoch).previous.is_empty()
     }
 
     /// The last offset of a segment that is on the surviving log. None: it is not known.

@@ -2,6 +2,7 @@
 
 mod bucket;
 mod checkpoint;
+mod failover;
 mod start;
 mod subs;
 

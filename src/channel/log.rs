@@ -53,8 +53,10 @@ pub enum Read {
         cursor: u64,
         /// How many frames.
         count: u64,
-        /// Whether the log ends there.
+        /// Whether the log ends there, and nothing is to be told of that.
         at_head: bool,
+        /// Values were left out for newer ones, up to this offset, that are not among the frames.
+        left_out: u64,
     },
     /// The cursor is the head.
     AtHead,
@@ -291,7 +293,8 @@ impl Log {
         Read::Copied {
             cursor: run.last,
             count: run.last - cursor,
-            at_head: run.last == self.head,
+            at_head: run.last == self.head && run.last < end,
+            left_out: 0,
         }
     }
 
@@ -323,6 +326,7 @@ impl Log {
                         cursor: reached,
                         count,
                         at_head: false,
+                        left_out: self.head,
                     }
                 };
             }
@@ -332,7 +336,8 @@ impl Log {
         Read::Copied {
             cursor: end.min(self.head),
             count,
-            at_head: self.head <= end,
+            at_head: self.head < end,
+            left_out: self.head,
         }
     }
 }

@@ -39,12 +39,7 @@ pub enum Look {
     /// Of the page, what lies after its cursor and up to this offset is for the reader.
     Within(u64),
     /// Its segment ends at or below its cursor.
-    Boundary {
-        /// Where the log goes on.
-        boundary: Boundary,
-        /// Whether the page is of this log.
-        is_its_page: bool,
-    },
+    Boundary(Boundary),
     /// The page is of another log: one of the two is behind.
     OtherLog,
     /// The log began another life, or forgot the reader's segment; this is its head.
@@ -93,10 +88,7 @@ impl Channel {
         let is_its_page = log.segments.epoch() == epoch;
         match log.ahead(place) {
             Ahead::Unknown => Look::NewLife(log.local_head()),
-            Ahead::Boundary(boundary) => Look::Boundary {
-                boundary,
-                is_its_page,
-            },
+            Ahead::Boundary(boundary) => Look::Boundary(boundary),
             Ahead::Within(end) if is_its_page => Look::Within(end),
             Ahead::Within(_) => Look::OtherLog,
         }

@@ -43,6 +43,10 @@ pub struct Progress {
     pub segment: u32,
     /// The last offset given to the client.
     pub cursor: u64,
+    /// Of what lies at or below the cursor, values may have been left out for newer ones up to
+    /// this offset: the newest per key, and snapshots. Until the cursor is there, a log that loses
+    /// its end leaves the client without either.
+    pub left_out: u64,
     /// The offset after which this delivery began.
     pub begun: u64,
     /// What the subscription waits for.

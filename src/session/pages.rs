@@ -86,20 +86,9 @@ pub fn put(slot: u8, sub: &Sub, loaded: &Loaded, message: &mut Message) -> Paged
         Loaded::State(page) => &page.head.position.epoch,
     };
     let place = step.progress.place();
-    let is_snapshot = matches!(step.progress.phase, Phase::Snapshot { .. });
     let end = match sub.channel.look(place, epoch) {
         Look::Within(end) => end,
-        // A snapshot that still stands is finished before the log goes on elsewhere.
-        Look::Boundary {
-            boundary,
-            is_its_page,
-        } if is_snapshot && boundary.to == place.cursor => {
-            if !is_its_page {
-                return Paged::OtherLog;
-            }
-            boundary.to
-        }
-        Look::Boundary { boundary, .. } => {
+        Look::Boundary(boundary) => {
             step.cross(sub, boundary, message);
             return Paged::Moved(step);
         }
@@ -147,6 +136,7 @@ fn snapshot(sub: &Sub, page: &StatePage, step: &mut Step, message: &mut Message)
         .cloned()
         .collect();
     let more = page.more && items.len() == page.items.len();
+    step.leave_out(page.head.position.offset);
     step.progress.phase = match items.last() {
         Some(last) if more => Phase::Snapshot {
             from: last.publication.offset + 1,
@@ -188,4 +178,5 @@ fn catch_up(sub: &Sub, page: &StatePage, end: u64, step: &mut Step, message: &mu
         Some(_) | None => page.head.position.offset,
     };
     step.advance(reached.min(end).max(cursor), count);
+    step.leave_out(page.head.position.offset);
 }

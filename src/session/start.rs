@@ -52,6 +52,7 @@ pub fn plan(request: &StartRequest, standing: &Standing, joined: &LocalHead, log
             life: joined.life,
             segment: joined.segment,
             cursor,
+            left_out: cursor,
             begun: cursor,
             phase,
             replayed: 0,
@@ -65,6 +66,9 @@ pub fn plan(request: &StartRequest, standing: &Standing, joined: &LocalHead, log
             start.position.epoch = position.epoch.clone();
             start.progress.segment = segment;
             start.rewind = rewind;
+            if request.mode == Mode::Latest {
+                start.progress.left_out = left_out(position, joined, log);
+            }
             return start;
         }
         recovery = Recovery::Reset;
@@ -81,6 +85,19 @@ pub fn plan(request: &StartRequest, standing: &Standing, joined: &LocalHead, log
             )
         }
     }
+}
+
+/// Up to where values may have been left out for a client in mode `latest` that was at this
+/// position: it does not say whether it had come to the end of what there was.
+fn left_out(position: &Position, joined: &LocalHead, log: &Head) -> u64 {
+    let head = &joined.position;
+    if position.epoch != head.epoch {
+        return u64::MAX;
+    }
+    if log.position.epoch == head.epoch {
+        return head.offset.max(log.position.offset);
+    }
+    head.offset
 }
 
 /// The segment a position is served from, and the boundary that comes first. None: it cannot be

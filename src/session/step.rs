@@ -61,8 +61,10 @@ impl Step {
                     cursor,
                     count,
                     at_head,
+                    left_out,
                 } => {
                     step.advance(cursor, count);
+                    step.leave_out(left_out);
                     if !at_head {
                         return (step, End::More);
                     }
@@ -89,6 +91,13 @@ impl Step {
         self.delivered += count;
         if self.progress.phase == Phase::Replay {
             self.progress.replayed += count;
+        }
+    }
+
+    /// Notes that values were left out for newer ones up to an offset.
+    pub const fn leave_out(&mut self, upto: u64) {
+        if upto > self.progress.left_out {
+            self.progress.left_out = upto;
         }
     }
 
@@ -128,7 +137,8 @@ impl Step {
     }
 
     /// Goes on in another segment, and tells how much of what the client had seen is not in it.
-    /// Values it holds may be among that, so it gets those that are, where it holds any.
+    /// Values that the client holds may be among that, or those may be for which others were left
+    /// out: where it holds any, it gets them anew.
     pub fn cross(&mut self, sub: &Sub, boundary: Boundary, message: &mut Message) {
         let Boundary { segment, epoch, to } = boundary;
         let lost = self.progress.cursor.saturating_sub(to);
@@ -139,9 +149,10 @@ impl Step {
             lost,
         });
         (self.progress.segment, self.progress.cursor) = (segment, to);
-        if lost == 0 {
+        if lost == 0 && self.progress.left_out <= to {
             return;
         }
+        self.progress.left_out = to;
         let holds_state = sub.wishes.fallback == Fallback::State
             || matches!(self.progress.phase, Phase::Snapshot { .. });
         match sub.wishes.mode {
@@ -158,6 +169,7 @@ impl Step {
             life: head.life,
             segment: head.segment,
             cursor: offset,
+            left_out: offset,
             begun: offset,
             phase: Phase::Snapshot { from: 1 },
             replayed: 0,
@@ -178,6 +190,7 @@ impl Step {
             life: head.life,
             segment: head.segment,
             cursor,
+            left_out: cursor,
             begun: cursor,
             phase,
             replayed: 0,

@@ -93,7 +93,8 @@ fn both_encodings_say_the_same() {
             Read::Copied {
                 cursor: 3,
                 count: 3,
-                at_head: true
+                at_head: true,
+                left_out: 0
             }
         );
         assert_eq!(publications_in(message), made);

@@ -5,6 +5,7 @@ mod compacted;
 mod frames;
 mod log;
 mod reader;
+mod segments;
 
 use std::sync::{
     Arc,

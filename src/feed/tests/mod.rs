@@ -3,9 +3,11 @@
 
 mod attach;
 mod pages;
+mod repair;
 mod sweep;
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -14,10 +16,12 @@ use std::{
 };
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tempfile::TempDir;
 use tidewire_protocol::{
-    ChannelName, Encoding, Payload,
+    ChannelName, Encoding, Epoch, Payload, Position,
     command::{Mode, Range},
+    frame::Publication,
 };
 use tokio::sync::{Notify, Semaphore};
 
@@ -51,13 +55,25 @@ const KEEPS: Retention = Retention {
     dedup_ttl_ms: 120_000,
 };
 
-/// The embedded broker, whose heads wait for permits on their way back.
+/// The embedded broker, whose heads wait for permits on their way back; it may be out of reach,
+/// or answer for another primary.
 #[derive(Debug)]
 struct Gated {
     broker: Arc<dyn Broker>,
     heads: Semaphore,
     follows: AtomicUsize,
     refuses: AtomicBool,
+    is_away: AtomicBool,
+    /// Times heads were asked for that nothing is followed with.
+    asked: AtomicUsize,
+    answers: Mutex<BTreeMap<ChannelName, Head>>,
+}
+
+impl Gated {
+    /// From here on this is the channel's head.
+    fn answer(&self, channel: &ChannelName, head: &Head) {
+        self.answers.lock().insert(channel.clone(), head.clone());
+    }
 }
 
 impl Broker for Gated {
@@ -69,7 +85,20 @@ impl Broker for Gated {
         &'a self,
         channels: &'a [ChannelName],
     ) -> BoxFuture<'a, Result<Vec<Head>, BrokerError>> {
-        self.broker.heads(channels)
+        Box::pin(async move {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            if self.is_away.load(Ordering::SeqCst) {
+                return Err(BrokerError::Unavailable);
+            }
+            let mut heads = self.broker.heads(channels).await?;
+            let answers = self.answers.lock();
+            for (head, channel) in heads.iter_mut().zip(channels) {
+                if let Some(answer) = answers.get(channel) {
+                    *head = answer.clone();
+                }
+            }
+            Ok(heads)
+        })
     }
 
     fn follow<'a>(
@@ -134,6 +163,7 @@ impl Broker for Gated {
 struct Lab {
     feed: Feed,
     gate: Arc<Gated>,
+    metrics: Arc<Metrics>,
     _storage: EmbeddedStorage,
     _dir: TempDir,
 }
@@ -152,17 +182,21 @@ impl Lab {
         let opened = EmbeddedStorage::open(dir.path(), Options::default()).unwrap();
         let metrics = Arc::new(Metrics::new(&Namespaces::default()).unwrap());
         let tasks = Tasks::new();
-        let logs = Arc::new(Logs::new(settings, tasks.clone(), metrics));
+        let logs = Arc::new(Logs::new(settings, tasks.clone(), Arc::clone(&metrics)));
         opened.broker.announce_to(Arc::clone(&logs) as _);
         let gate = Arc::new(Gated {
             broker: opened.broker,
             heads: Semaphore::new(0),
             follows: AtomicUsize::new(0),
             refuses: AtomicBool::new(false),
+            is_away: AtomicBool::new(false),
+            asked: AtomicUsize::new(0),
+            answers: Mutex::default(),
         });
         Self {
             feed: Feed::new(Arc::clone(&gate) as _, logs, tasks),
             gate,
+            metrics,
             _storage: opened.storage,
             _dir: dir,
         }
@@ -195,7 +229,7 @@ impl Lab {
         published.pop().unwrap().unwrap().position.offset
     }
 
-    /// Waits until the broker was asked for heads this often.
+    /// Waits until the broker was asked for heads to follow from this often.
     async fn followed(&self, times: usize) {
         let asked = async {
             while self.gate.follows.load(Ordering::SeqCst) < times {
@@ -203,6 +237,30 @@ impl Lab {
             }
         };
         tokio::time::timeout(PATIENCE, asked).await.unwrap();
+    }
+
+    /// Waits in steps of time, which may be paused.
+    async fn until(&self, holds: impl Fn() -> bool) {
+        let held = async {
+            while !holds() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, held).await.unwrap();
+    }
+}
+
+fn publication(offset: u64) -> Publication {
+    Publication {
+        offset,
+        ts: offset,
+        payload: Some(Payload::bytes(Bytes::from_static(b"x"))),
+        key: None,
+        event: None,
+        id: None,
+        by: None,
+        deleted: false,
+        expires: None,
     }
 }
 

@@ -82,6 +82,7 @@ fn start_at(offset: u64, phase: Phase) -> Start {
             life: 0,
             segment: 0,
             cursor: offset,
+            left_out: offset,
             begun: offset,
             phase,
             replayed: 0,

@@ -81,6 +81,10 @@ fn every_case_of_a_start() {
                 life: 3,
                 segment: 0,
                 cursor,
+                left_out: match (recovery, mode) {
+                    (Full, Latest) => 101,
+                    _anew => cursor,
+                },
                 begun: cursor,
                 phase,
                 replayed: 0,
@@ -146,6 +150,9 @@ fn a_position_of_another_generation_begins_where_it_says_and_goes_back_from_ther
         };
         let log = Head::of_one(position("a", 101), 41, 60);
         let start = plan(&request, &standing, &local_head(3, 100), &log);
+        if mode == Mode::Latest && start.recovery == Recovery::Full {
+            assert_eq!(start.progress.left_out, u64::MAX, "nobody knows");
+        }
         let Some((segment, to)) = expected else {
             assert_eq!(start.recovery, Recovery::Reset, "{standing:?}");
             assert_eq!(start.position, position("a", 100));

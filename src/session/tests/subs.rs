@@ -44,6 +44,7 @@ fn another_life_begins_with_nothing_acknowledged() {
         life: 1,
         segment: 0,
         cursor: 6,
+        left_out: 3,
         begun: 3,
         phase: Phase::Replay,
         replayed: 0,

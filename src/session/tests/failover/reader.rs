@@ -23,8 +23,10 @@ struct Client {
     begun: u64,
     /// By offset, what it was given and was not taken back; gaps are none.
     seen: BTreeMap<u64, Option<Arc<Publication>>>,
-    /// The state of a snapshot, newest per key.
+    /// The newest of each key.
     state: BTreeMap<Option<Name>, Arc<Publication>>,
+    /// A snapshot was completed: the state is that of the channel.
+    is_whole: bool,
 }
 
 impl Client {
@@ -33,6 +35,15 @@ impl Client {
         self.position = position;
         self.seen.clear();
         self.state.clear();
+        self.is_whole = false;
+    }
+
+    fn set(&mut self, publication: &Arc<Publication>) {
+        let held = self.state.get(&publication.key);
+        if held.is_none_or(|held| held.offset < publication.offset) {
+            self.state
+                .insert(publication.key.clone(), Arc::clone(publication));
+        }
     }
 
     fn take(&mut self, log: &Log, frame: Frame) {
@@ -46,8 +57,7 @@ impl Client {
                 let real = log.at(epoch, publication.offset);
                 assert_eq!(Some(&publication), real, "a phantom of another generation");
                 self.position.offset = publication.offset;
-                self.state
-                    .insert(publication.key.clone(), Arc::clone(&publication));
+                self.set(&publication);
                 self.seen.insert(publication.offset, Some(publication));
             }
             Frame::Gap { from, to, .. } => {
@@ -66,6 +76,7 @@ impl Client {
                     Mode::Latest => assert!(lost >= self.position.offset.saturating_sub(to)),
                 }
                 self.seen.split_off(&(to + 1));
+                self.state.retain(|_, held| held.offset <= to);
                 self.begun = self.begun.min(to);
                 self.position = Position { epoch, offset: to };
             }
@@ -74,12 +85,12 @@ impl Client {
                 recovery: Recovery::Reset,
                 ..
             } => self.start_over(position),
-            Frame::State { items, .. } => {
+            Frame::State { items, more, .. } => {
                 for item in items {
                     assert!(item.publication.offset <= self.position.offset);
-                    let key = item.publication.key.clone();
-                    self.state.insert(key, item.publication);
+                    self.set(&item.publication);
                 }
+                self.is_whole |= !more;
             }
             Frame::Live { offset, .. } => {
                 assert!(offset >= self.position.offset);
@@ -116,6 +127,7 @@ impl Reader {
             life: joined.head.life,
             segment: joined.head.segment,
             cursor,
+            left_out: cursor,
             begun: cursor,
             phase: Phase::Replay,
             replayed: 0,
@@ -137,6 +149,7 @@ impl Reader {
                 position,
                 seen: BTreeMap::new(),
                 state: BTreeMap::new(),
+                is_whole: false,
             },
             page: None,
         }
@@ -166,6 +179,12 @@ impl Reader {
         let (step, end) = Step::read(0, &self.sub, &mut message, bytes_max);
         let moved = step.progress != self.sub.progress;
         self.give(log, message, &step);
+        if end == End::Done {
+            // Nobody calls again before something happens.
+            let mut message = Message::reusing(Encoding::Json, Vec::new());
+            let (again, _) = Step::read(0, &self.sub, &mut message, bytes_max);
+            assert!(again.progress == self.sub.progress && message.is_empty());
+        }
         if end == End::Behind {
             if self.page.is_none() {
                 self.page = Some((self.sub.progress, log.load(Need::of(&self.sub))));
@@ -236,6 +255,14 @@ impl Reader {
             if let Some(publication) = seen {
                 assert_eq!(log.at(&head.epoch, *offset), Some(publication), "a phantom");
             }
+        }
+        if client.is_whole {
+            let keyed = |state: &BTreeMap<Option<Name>, Arc<Publication>>| {
+                let mut state = state.clone();
+                state.remove(&None);
+                state
+            };
+            assert_eq!(keyed(&client.state), keyed(&log.newest(1)));
         }
         match client.mode {
             Mode::Every => {

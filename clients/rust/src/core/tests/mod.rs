@@ -3,5 +3,6 @@
 mod log;
 mod rules;
 mod scripts;
+mod told;
 mod vectors;
 mod world;

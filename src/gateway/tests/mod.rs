@@ -3,4 +3,5 @@
 mod client;
 mod delivery;
 mod slots;
+mod stale;
 mod websocket;

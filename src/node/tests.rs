@@ -6,7 +6,7 @@ use tidewire_protocol::{ChannelName, Payload};
 
 use super::{Node, NodeError};
 use crate::{
-    broker::{Broker, Publish, Retention},
+    broker::{Publish, Retention},
     config::{Config, Secret, setting::Setting},
     redis::{Address, tests::server::RedisServer},
 };

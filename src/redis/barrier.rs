@@ -12,7 +12,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::{context::Context, error::CallError, keyspace::Partition, link::Link, server::Server};
+use super::{
+    call::judged, context::Context, error::CallError, keyspace::Partition, link::Link,
+    server::Server,
+};
 
 /// Most that wait at a time; more are refused.
 const WAITING_MAX: usize = 16_384;
@@ -153,14 +156,13 @@ async fn wait(link: &Link, key: &str, context: &Context) -> Result<(), CallError
     let answers = timeout(within + context.deadlines.write, link.send(&commands)).await;
     let answers = match answers {
         Ok(Ok(answers)) => answers,
-        Ok(Err(error)) => return Err(CallError::of_connection(&error)),
+        Ok(Err(_ended)) => return Err(CallError::Lost),
         Err(_elapsed) => return Err(CallError::TimedOut),
     };
     let mut replicas = 0;
     for answer in answers {
-        match super::call::judged(answer)? {
-            Value::Int(count) => replicas = count,
-            _ok => {}
+        if let Value::Int(count) = judged(answer)? {
+            replicas = count;
         }
     }
     if replicas >= 1 {

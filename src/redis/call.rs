@@ -54,10 +54,10 @@ pub struct Interest {
 
 /// An answer as it is judged first: errors of the server apart.
 pub(super) fn judged(answer: Value) -> Result<Value, CallError> {
-    match answer {
-        Value::ServerError(error) => Err(CallError::of_server(&error)),
-        answer => Ok(answer),
+    if let Value::ServerError(error) = &answer {
+        return Err(CallError::of_server(error));
     }
+    Ok(answer)
 }
 
 /// Whether a script refused because the generation is another.

@@ -5,8 +5,6 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use redis::{ErrorKind, ServerErrorKind};
-
 use super::address::ServerAddress;
 
 /// Why there is no connection.
@@ -49,6 +47,12 @@ pub enum RedisError {
     /// The server is a replica.
     #[error("{server} is a replica; redis.url must name the primary, Sentinels or a Cluster")]
     Replica {
+        /// The server.
+        server: ServerAddress,
+    },
+    /// The server belongs to a Redis Cluster.
+    #[error("{server} is a member of a Redis Cluster; write redis.url as redis+cluster://…")]
+    Clustered {
         /// The server.
         server: ServerAddress,
     },
@@ -98,7 +102,10 @@ impl RedisError {
             | Self::Replica { .. }
             | Self::LeftBehind { .. }
             | Self::NoPrimary => true,
-            Self::Ca { .. } | Self::Partitions { .. } | Self::Start { .. } => false,
+            Self::Ca { .. }
+            | Self::Clustered { .. }
+            | Self::Partitions { .. }
+            | Self::Start { .. } => false,
         }
     }
 }
@@ -132,30 +139,10 @@ pub enum CallError {
 }
 
 impl CallError {
-    /// Whether the step may have been taken although there is no answer.
-    pub const fn is_unknown(&self) -> bool {
-        match self {
-            Self::TimedOut | Self::Lost => true,
-            Self::OutOfReach | Self::Distrusted | Self::NotReplicated | Self::Refused { .. } => {
-                false
-            }
-        }
-    }
-
     pub(super) fn of_server(error: &redis::ServerError) -> Self {
         Self::Refused {
             code: error.code().to_owned(),
             detail: error.details().unwrap_or_default().to_owned(),
-        }
-    }
-
-    pub(super) fn of_connection(error: &redis::RedisError) -> Self {
-        match error.kind() {
-            ErrorKind::Server(ServerErrorKind::NoPerm) => Self::Refused {
-                code: "NOPERM".to_owned(),
-                detail: error.detail().unwrap_or_default().to_owned(),
-            },
-            _ => Self::Lost,
         }
     }
 

@@ -83,6 +83,7 @@ impl Seen {
     }
 
     /// The newest generation of a partition.
+    #[cfg(test)]
     pub(super) fn newest(&self, partition: Partition) -> Option<Generation> {
         let newest = self.newest.lock();
         let known = newest.get(partition.index())?.as_ref()?;

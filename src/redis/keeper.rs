@@ -114,6 +114,7 @@ impl Shared {
             } else {
                 tracing::info!(server = %shard.address, partitions = shard.partitions.len(), "a primary of redis");
                 is_changed = true;
+                self.context.reach.inherit(&shard.address);
                 let member = self.member(shard);
                 fresh.push(Arc::clone(&member));
                 members.push(member);

@@ -15,11 +15,6 @@ pub const PARTITIONS_MAX: u32 = 999;
 pub struct Partition(u16);
 
 impl Partition {
-    /// Its number, from 0.
-    pub const fn number(self) -> u16 {
-        self.0
-    }
-
     pub(super) fn index(self) -> usize {
         usize::from(self.0)
     }

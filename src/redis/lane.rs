@@ -17,7 +17,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use redis::{Cmd, Pipeline, PushInfo, PushKind, Value, cmd};
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, RwLock, watch},
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
@@ -57,6 +57,8 @@ pub(super) struct Lane {
     link: watch::Sender<Option<Arc<Link>>>,
     work: Mutex<Work>,
     changed: Notify,
+    /// Shared by those that follow, exclusive to the leaving.
+    order: RwLock<()>,
 }
 
 /// What the connection is still to be told.
@@ -108,6 +110,7 @@ impl Lane {
             link: watch::Sender::new(None),
             work: Mutex::default(),
             changed: Notify::new(),
+            order: RwLock::new(()),
         })
     }
 
@@ -126,7 +129,7 @@ impl Lane {
     /// Subscribes and reads the head, back to back, each interest for itself. The caller has
     /// written the channels down in `followed` before.
     pub(super) async fn follow(&self, interests: &[&Interest]) -> Vec<Result<Value, CallError>> {
-        let Some(link) = self.link.borrow().clone() else {
+        let Some(link) = self.soon().await else {
             return vec![Err(CallError::OutOfReach); interests.len()];
         };
         let calls: Vec<_> = interests.iter().map(|interest| &interest.head).collect();
@@ -135,10 +138,22 @@ impl Lane {
             self.subscribe(channel)
         };
         let deadline = self.context.deadlines.read;
-        match timeout(deadline, link.exchange(&calls, Some(&subscribe))).await {
+        let step = async {
+            let _shared = self.order.read().await;
+            link.exchange(&calls, Some(&subscribe)).await
+        };
+        match timeout(deadline, step).await {
             Ok(answers) => answers,
             Err(_elapsed) => vec![Err(CallError::TimedOut); interests.len()],
         }
+    }
+
+    /// The connection, or the one that is being made while the server is in reach.
+    async fn soon(&self) -> Option<Arc<Link>> {
+        self.server.soon().await?;
+        let mut link = self.link.subscribe();
+        let built = timeout(self.context.deadlines.read, link.wait_for(Option::is_some)).await;
+        built.ok()?.ok()?.clone()
     }
 
     fn subscribe(&self, channel: &[u8]) -> Cmd {
@@ -328,30 +343,28 @@ impl Lane {
     }
 
     async fn do_work(&self, link: &Link) -> Result<(), RedisError> {
-        let work = self.work.lock().take();
+        let mut work = self.work.lock().take();
+        // Two confirmations of one channel would be one too many.
+        work.leaving.sort_unstable();
+        work.leaving.dedup();
         if !work.adopted.is_empty() {
             let channels = self.followed_in(&work.adopted);
             self.subscribe_all(link, &channels).await?;
             self.sink.doubt(work.adopted);
         }
-        for batch in work.leaving.chunks(BATCH) {
-            self.within(link.unsubscribe(batch)).await?;
-            self.return_to(link, batch).await?;
+        if work.leaving.is_empty() {
+            return Ok(());
         }
-        Ok(())
-    }
-
-    /// What was left but is followed again meanwhile is subscribed again and doubted: the two may
-    /// have met on the way.
-    async fn return_to(&self, link: &Link, left: &[Vec<u8>]) -> Result<(), RedisError> {
-        let (channels, partitions): (Vec<_>, Vec<_>) = {
+        // Whoever follows meanwhile waits, so that no subscription is sent before the leaving of
+        // the same channel and taken back by it.
+        let _alone = self.order.write().await;
+        let left: Vec<_> = {
             let followed = self.followed.lock();
-            let known = |channel: &Vec<u8>| Some((channel.clone(), *followed.get(channel)?));
-            left.iter().filter_map(known).unzip()
+            let is_left = |channel: &Vec<u8>| !followed.contains_key(channel);
+            work.leaving.into_iter().filter(is_left).collect()
         };
-        self.subscribe_all(link, &channels).await?;
-        if !partitions.is_empty() {
-            self.sink.doubt(partitions);
+        for batch in left.chunks(BATCH) {
+            self.within(link.unsubscribe(batch)).await?;
         }
         Ok(())
     }

@@ -39,9 +39,8 @@ pub use self::{
     call::{Call, Interest},
     error::{CallError, RedisError},
     events::{LaneEvent, LaneEvents},
-    generation::Generation,
     keyspace::{PARTITIONS_MAX, Partition},
-    safety::{Finding, Risk},
+    safety::Finding,
     script::Script,
 };
 use self::{context::Context, lane::Followed, map::Map};
@@ -85,7 +84,7 @@ impl Redis {
     /// while its slot moves in a Redis Cluster, within 2 s more.
     ///
     /// # Errors
-    /// [`CallError::is_unknown`] says whether the step may have been taken.
+    /// After `TimedOut` and `Lost` the step may have been taken; after any other it was not.
     pub async fn call(&self, call: Call) -> Result<Value, CallError> {
         let answers = self.call_all(vec![call]).await;
         answers.into_iter().next().unwrap_or(Err(CallError::Lost))
@@ -126,7 +125,8 @@ impl Redis {
     }
 
     /// The newest generation seen of a partition; none before its first handshake.
-    pub fn generation(&self, partition: Partition) -> Option<Generation> {
+    #[cfg(test)]
+    pub(crate) fn generation(&self, partition: Partition) -> Option<generation::Generation> {
         self.shared.context.seen.newest(partition)
     }
 

@@ -33,6 +33,18 @@ impl Reach {
         self.since.borrow().is_some()
     }
 
+    pub(super) fn is_lost_at(&self, server: &ServerAddress) -> bool {
+        self.lost.lock().contains_key(server)
+    }
+
+    /// A server takes the place of one that is out of reach: it is, too, until it answers.
+    pub(super) fn inherit(&self, server: &ServerAddress) {
+        let mut lost = self.lost.lock();
+        if let Some(since) = lost.values().min().copied() {
+            lost.insert(server.clone(), since);
+        }
+    }
+
     /// The server does not answer; the first time counts.
     pub(super) fn lose(&self, server: &ServerAddress) {
         let mut lost = self.lost.lock();

@@ -41,6 +41,8 @@ const PROBE_MAX: Duration = Duration::from_millis(1_500);
 const INSPECT_TURNS: usize = 60;
 /// Time-outs in a row that open the breaker.
 const TIMEOUTS_MAX: u32 = 5;
+/// How long a step waits for a connection that ended and is made again: a few round trips.
+const BLIP_MAX: Duration = Duration::from_millis(250);
 /// Steps in flight on one server; more wait within their deadline.
 const IN_FLIGHT_MAX: usize = 4_096;
 
@@ -106,6 +108,17 @@ impl Server {
         self.link.borrow().clone()
     }
 
+    /// The connection, or the next one if that is only being made: none at once while the server
+    /// is out of reach.
+    pub(super) async fn soon(&self) -> Option<Arc<Link>> {
+        let mut link = self.link.subscribe();
+        if link.borrow().is_none() && self.context.reach.is_lost_at(&self.address) {
+            return None;
+        }
+        let made = timeout(BLIP_MAX, link.wait_for(Option::is_some)).await;
+        made.ok()?.ok()?.clone()
+    }
+
     /// Changes whenever the connection is made or given up.
     pub(super) fn links(&self) -> watch::Receiver<Option<Arc<Link>>> {
         self.link.subscribe()
@@ -137,7 +150,7 @@ impl Server {
         calls: &[&Call],
         before: Before<'_>,
     ) -> Vec<Result<Value, CallError>> {
-        let Some(link) = self.link() else {
+        let Some(link) = self.soon().await else {
             return vec![Err(CallError::OutOfReach); calls.len()];
         };
         let deadlines = self.context.deadlines;

@@ -8,7 +8,7 @@ use crate::random;
 /// The first wait.
 const WAIT_MIN: Duration = Duration::from_millis(250);
 /// The longest wait: a server that is back is used again within this and a connection's time.
-const WAIT_MAX: Duration = Duration::from_secs(2);
+const WAIT_MAX: Duration = Duration::from_secs(1);
 /// A connection that held this long was sound: the next attempt is made at once.
 const HELD_MIN: Duration = Duration::from_secs(2);
 

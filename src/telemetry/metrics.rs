@@ -185,6 +185,7 @@ impl Metrics {
 }
 
 fn describe() {
+    describe_broker();
     describe_gauge!("tidewire_connections", "Open connections");
     describe_gauge!("tidewire_sessions", "Sessions with a connection here");
     describe_gauge!("tidewire_subscriptions", "Subscriptions of those sessions");
@@ -192,15 +193,6 @@ fn describe() {
     describe_gauge!(
         "tidewire_stalled_connections",
         "Connections that take no bytes at present"
-    );
-    describe_gauge!("tidewire_broker_up", "1 while the broker answers");
-    describe_gauge!(
-        "tidewire_broker_config_safe",
-        "1 while nothing in the broker's own settings endangers what is promised"
-    );
-    describe_counter!(
-        "tidewire_broker_reconnects_total",
-        "Connections to Redis that were given up"
     );
     describe_gauge!(
         "tidewire_drain_seconds_needed",
@@ -248,10 +240,6 @@ fn describe() {
         "From a hello that resumed to the last of its subscriptions"
     );
     describe_histogram!(
-        "tidewire_broker_round_trip_seconds",
-        "The probe through the broker"
-    );
-    describe_histogram!(
         "tidewire_replayed_publications",
         "Publications replayed by one resume"
     );
@@ -259,6 +247,22 @@ fn describe() {
     describe_histogram!(
         "tidewire_lag_publications",
         "How far sessions are behind their heads"
+    );
+}
+
+fn describe_broker() {
+    describe_gauge!("tidewire_broker_up", "1 while the broker answers");
+    describe_gauge!(
+        "tidewire_broker_config_safe",
+        "1 while nothing in the broker's own settings endangers what is promised"
+    );
+    describe_counter!(
+        "tidewire_broker_reconnects_total",
+        "Connections to Redis that were given up"
+    );
+    describe_histogram!(
+        "tidewire_broker_round_trip_seconds",
+        "The probe through the broker"
     );
 }
 

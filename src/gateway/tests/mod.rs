@@ -3,5 +3,4 @@
 mod client;
 mod delivery;
 mod slots;
-mod stale;
 mod websocket;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Lab, connect, counting, number, topologies::Cluster, within};
+use super::{Lab, connect, counting, number, refusal, topologies::Cluster, within};
 use crate::redis::LaneEvent;
 
 /// A name whose partition the member has.
@@ -107,4 +107,14 @@ async fn a_member_that_is_out_of_reach_does_not_touch_the_others() {
     cluster.members[2].restart();
     within(reach.wait_for(Option::is_none)).await.unwrap();
     lab.until_answered(|| lab.count(&there)).await;
+}
+
+#[tokio::test]
+async fn a_member_named_as_if_it_stood_alone_is_refused_with_advice() {
+    let cluster = Cluster::start();
+    let partition = crate::redis::keyspace::Keyspace::new("tw", 1);
+    let slot = partition.slot(partition.partition_of(b""));
+    let other = (cluster.owner(slot) + 1) % 3;
+    let text = refusal(&cluster.members[other].url()).await.to_string();
+    assert!(text.contains("redis+cluster://"), "{text}");
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::{
     RedisServer, config, connect_with, counting, number, refusal, refusal_of, server::CERTIFICATE,
 };
-use crate::redis::{Risk, tests::connect};
+use crate::redis::{safety::Risk, tests::connect};
 
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

@@ -158,3 +158,17 @@ async fn a_node_with_another_number_of_partitions_is_refused() {
     let text = refusal_of(&config, &address).await.to_string();
     assert!(text.contains("set it to 1"), "{text}");
 }
+
+#[tokio::test]
+async fn a_killed_connection_is_made_again_before_anybody_is_told() {
+    let server = server();
+    let lab = connect(&server.url(), counting()).await;
+    let reach = lab.redis.reach();
+    // Old enough for the next attempt to be made at once.
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
+    server.command(&["CLIENT", "KILL", "TYPE", "normal"]);
+    lab.until_answered(|| lab.count("a")).await;
+    let answer = lab.redis.call(lab.count("a")).await.unwrap();
+    assert!(number(&answer) >= 2);
+    assert!(!reach.has_changed().unwrap());
+}

@@ -3,6 +3,5 @@
 mod log;
 mod rules;
 mod scripts;
-mod told;
 mod vectors;
 mod world;

@@ -3,11 +3,12 @@
 //! Given to applications; every call goes to the driver's task. It holds no state of the session.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
     time::SystemTime,
 };
 
-use tidewire_protocol::{ChannelName, Position, frame::StateItem};
+use tidewire_protocol::{ChannelName, Name, Position, frame::StateItem};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
@@ -111,7 +112,7 @@ impl Client {
         Ok(HistoryPage::new(&history, page))
     }
 
-    /// The whole keyed state of a channel as of one moment, and that moment.
+    /// The whole keyed state of a channel, removed keys among it, and the position it is of.
     ///
     /// # Errors
     /// As [`history`](Self::history).
@@ -130,10 +131,11 @@ impl Client {
         &self,
         channel: &ChannelName,
     ) -> Result<Option<(Vec<StateItem>, Position)>, Error> {
-        let mut all: Vec<StateItem> = Vec::new();
+        // A key that changes between two pages is in both; its last item counts.
+        let mut keys: BTreeMap<Option<Name>, StateItem> = BTreeMap::new();
         let mut head: Option<Position> = None;
+        let mut from = 0;
         for _page in 0..STATE_PAGES_MAX {
-            let from = all.last().map_or(0, |item| item.publication.offset + 1);
             let channel = channel.clone();
             let page = self.read(Read::State { channel, from }).await?;
             if head
@@ -142,14 +144,21 @@ impl Client {
             {
                 return Ok(None);
             }
-            let more = page.more && page.items != RawItems::State(Vec::new());
-            if let RawItems::State(items) = page.items {
-                all.extend(items);
+            let items = match page.items {
+                RawItems::State(items) => items,
+                RawItems::History(_) => Vec::new(),
+            };
+            let last = items.last().map(|item| item.publication.offset);
+            for item in items {
+                keys.insert(item.publication.key.clone(), item);
             }
-            head = Some(page.head.clone());
-            if !more {
-                return Ok(Some((all, page.head)));
-            }
+            let Some(last) = last.filter(|_| page.more) else {
+                let mut items: Vec<StateItem> = keys.into_values().collect();
+                items.sort_by_key(|item| item.publication.offset);
+                return Ok(Some((items, page.head)));
+            };
+            from = last + 1;
+            head = Some(page.head);
         }
         Ok(None)
     }

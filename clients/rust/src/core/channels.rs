@@ -47,7 +47,11 @@ pub(super) struct Channel {
     /// The rest of the snapshot is read by requests; due when it fires.
     pub(super) heal: Timer,
     pub(super) healing: bool,
-    pub(super) stale: bool,
+    /// Since when the node cannot vouch for it, and what of that the reader was told.
+    pub(super) stale: Option<u64>,
+    stale_told: Option<u64>,
+    /// A reader took it over with a beginning of its own that was not answered yet.
+    pub(super) anew: bool,
     pub(super) handled: Option<Position>,
     pub(super) acked: Option<Position>,
 }
@@ -67,7 +71,9 @@ impl Channel {
             incomplete: false,
             heal: Timer::default(),
             healing: false,
-            stale: false,
+            stale: None,
+            stale_told: None,
+            anew: false,
             handled: None,
             acked: None,
         }
@@ -133,7 +139,9 @@ impl Channel {
         let begins = wish.after.is_some() || wish.fallback != Fallback::Now;
         if begins || self.incomplete {
             self.ask_again(wish.after.clone());
+            self.anew = true;
         }
+        self.stale_told = None;
         (self.handled, self.acked) = (None, self.log.cursor.clone());
         self.wish = wish;
     }
@@ -152,6 +160,15 @@ impl Channel {
         self.log.cursor.clone().filter(|_| !self.incomplete)
     }
 
+    /// What the reader is to be told of staleness; one that has enough to do is told later.
+    pub(super) fn tell_stale(&mut self) -> Option<Effect> {
+        if self.parked || self.stale == self.stale_told {
+            return None;
+        }
+        self.stale_told = self.stale;
+        self.delivery(Event::Stale(self.stale))
+    }
+
     pub(super) fn delivery(&self, event: Event) -> Option<Effect> {
         let delivery = Delivery {
             event,
@@ -167,17 +184,11 @@ pub(super) struct Channels {
     pub(super) by_name: BTreeMap<ChannelName, Channel>,
     pub(super) readers: BTreeMap<ReaderId, ChannelName>,
     pub(super) orders: u64,
-    /// What has to be told to readers, found where no effect could be made.
-    pub(super) told: Vec<Effect>,
 }
 
 impl Channels {
     pub(super) fn get(&mut self, channel: &ChannelName) -> Option<&mut Channel> {
         self.by_name.get_mut(channel)
-    }
-
-    pub(super) fn all(&mut self) -> impl Iterator<Item = &mut Channel> {
-        self.by_name.values_mut()
     }
 
     pub(super) fn deadline(&self) -> Option<u64> {

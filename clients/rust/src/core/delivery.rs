@@ -41,6 +41,7 @@ impl Engine {
         ) {
             return;
         }
+        channel.anew = false;
         channel.retry.failures = 0;
         let state = channel.wish.fallback == Fallback::State;
         let anew = recovery != Recovery::Full;
@@ -155,26 +156,16 @@ impl Engine {
     }
 
     pub(super) fn stale(&mut self, name: Option<&ChannelName>, since: u64) {
-        let mut told = Vec::new();
         let since = (since > 0).then_some(since);
-        let mut mark = |channel: &mut Channel| {
-            channel.stale = since.is_some();
-            // What a parked reader has to do is enough.
-            if !channel.parked {
-                told.extend(channel.delivery(Event::Stale(since)));
-            }
-        };
-        match name {
-            Some(name) => {
-                if let Some(channel) = self.channels.get(name) {
-                    mark(channel);
-                }
-            }
-            None => self.channels.all().for_each(mark),
-        }
-        for effect in told {
-            self.effect(effect);
-        }
+        let concerned =
+            |(channel, _): &(&ChannelName, &mut Channel)| name.is_none_or(|name| name == *channel);
+        let channels = self.channels.by_name.iter_mut().filter(concerned);
+        let told = channels.filter_map(|(_, channel)| {
+            channel.stale = since;
+            channel.tell_stale()
+        });
+        let told: Vec<_> = told.collect();
+        told.into_iter().for_each(|effect| self.effect(effect));
     }
 
     pub(super) fn refused(&mut self, name: &ChannelName, refusal: Refusal, now: Now) {
@@ -304,10 +295,8 @@ impl Engine {
         let Some(channel) = self.channels.get(name).filter(|channel| channel.healing) else {
             return;
         };
-        if refusal.code.temporary() || refusal.retry_ms.is_some() {
-            channel
-                .heal
-                .again(now.ms, random, refusal.retry_ms.unwrap_or(0));
+        if let Some(retry_ms) = refusal.passes() {
+            channel.heal.again(now.ms, random, retry_ms);
         } else {
             // There is no state to be had, so nothing of it is missing.
             channel.healing = false;

@@ -94,7 +94,7 @@ impl Engine {
     pub(crate) fn handle_time(&mut self, now: Now) {
         self.link_time(now);
         self.channels_time(now);
-        for ticket in self.requests.expire(Some(now.ms)) {
+        while let Some(ticket) = self.requests.expire(now.ms) {
             self.effect(Effect::Page(ticket, Err(Error::Timeout)));
         }
         let expired = self.outbox.expire(now.ms);
@@ -110,13 +110,13 @@ impl Engine {
                 self.beat(now);
             }
         }
-        self.ask_due(now);
+        self.ask_due();
     }
 
     /// The socket of this connection can be written to.
     pub(crate) fn handle_opened(&mut self, id: ConnectionId, now: Now) {
         self.opened(id, now);
-        self.ask_due(now);
+        self.ask_due();
     }
 
     /// One message came; an empty one is a sign of life.
@@ -132,7 +132,7 @@ impl Engine {
                 self.drop_connection(id, CloseCode::BadRequest.number(), Loss::Malformed, now)
             }
         }
-        self.ask_due(now);
+        self.ask_due();
     }
 
     /// The socket of this connection is gone.
@@ -147,7 +147,7 @@ impl Engine {
             SocketEnd::Http(status) => (None, Loss::Http(status)),
         };
         self.ended(id, code, super::ending::Bye::default(), loss, now);
-        self.ask_due(now);
+        self.ask_due();
     }
 
     /// Asks for a page, on each connection until it is answered.
@@ -207,7 +207,7 @@ impl Engine {
     pub(super) fn finish(&mut self, error: Error, status: Status) {
         self.beat.stop();
         self.channels.stop();
-        for ticket in self.requests.expire(None) {
+        for ticket in self.requests.clear() {
             self.effect(Effect::Page(ticket, Err(error.clone())));
         }
         for ticket in self.outbox.clear() {

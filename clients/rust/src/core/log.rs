@@ -64,6 +64,8 @@ pub(crate) struct ChannelLog {
     /// The cursor at which a hole was seen: the same hole twice is a gap, so that a faulty node
     /// cannot make us loop.
     hole_at: Option<u64>,
+    /// A hole was found and is not asked about yet: what follows it shows the same one.
+    holed: bool,
 }
 
 impl ChannelLog {
@@ -79,12 +81,14 @@ impl ChannelLog {
             unanswered: 0,
             replayed: 0,
             hole_at: None,
+            holed: false,
         }
     }
 
     /// A `sub`, or an entry of a hello, was sent that named this epoch.
     pub(crate) fn opening(&mut self, mode: Mode, epoch: Option<Epoch>) {
         self.phase = Phase::Opening;
+        self.holed = false;
         self.asked_mode = mode;
         self.asked_epoch = epoch;
         self.unanswered += 1;
@@ -93,12 +97,14 @@ impl ChannelLog {
     /// The connection ended: nothing sent on it will be answered. The cursor stays.
     pub(crate) const fn lost(&mut self) {
         self.phase = Phase::Closed;
+        self.holed = false;
         self.unanswered = 0;
     }
 
     /// Takes nothing until it is asked for again, from `cursor`. Answers under way may still come.
     pub(crate) fn close(&mut self, cursor: Option<Position>) {
         self.phase = Phase::Closed;
+        self.holed = false;
         self.cursor = cursor;
     }
 
@@ -211,14 +217,15 @@ impl ChannelLog {
     }
 
     fn hole(&mut self, cursor: u64, to: u64) -> Step {
-        // Answers under way explain it.
-        if self.phase == Phase::Opening {
+        // Answers under way explain it, or will.
+        if self.phase == Phase::Opening || self.holed {
             return Step::Nothing;
         }
         if self.hole_at == Some(cursor) {
             return self.skip(cursor, to, GapReason::Missing);
         }
         self.hole_at = Some(cursor);
+        self.holed = true;
         Step::Hole
     }
 

@@ -71,28 +71,34 @@ impl Read {
     }
 }
 
+/// A read that waits, and when it is given up.
 #[derive(Debug)]
-struct Pending {
-    purpose: Purpose,
-    /// What is asked for again, and when it is given up.
-    lasting: Option<(Read, u64)>,
+struct Waiting {
+    ticket: Ticket,
+    read: Read,
+    deadline: u64,
 }
 
-/// What waits for its answer.
+/// What waits for its answer, by its number.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
-    pending: BTreeMap<u64, Pending>,
+    /// Of the present connection.
+    once: BTreeMap<u64, Purpose>,
+    /// Of every connection until it is answered; all wait equally long, so the first is the first
+    /// to be given up.
+    reads: BTreeMap<u64, Waiting>,
     last: u64,
-    reads: usize,
 }
 
 impl Requests {
     /// A number for a request of this connection: where that ends first, nothing comes of it.
     pub(crate) fn once(&mut self, purpose: Purpose) -> RequestId {
-        Some(self.add(purpose, None))
+        self.last += 1;
+        self.once.insert(self.last, purpose);
+        Some(self.last)
     }
 
-    /// Asked for on each connection until it is answered; answers it with its number.
+    /// Asked for on each connection until it is answered; gives the command.
     ///
     /// # Errors
     /// [`Error::Busy`].
@@ -102,70 +108,52 @@ impl Requests {
         read: Read,
         now: u64,
     ) -> Result<Command, Error> {
-        if self.reads >= READS_MAX {
+        if self.reads.len() >= READS_MAX {
             return Err(Error::Busy);
         }
-        self.reads += 1;
-        let command = read.command(self.last + 1);
-        self.add(Purpose::Read(ticket), Some((read, now + ANSWER_WITHIN_MS)));
-        Ok(command)
-    }
-
-    fn add(&mut self, purpose: Purpose, lasting: Option<(Read, u64)>) -> u64 {
         self.last += 1;
-        self.pending.insert(self.last, Pending { purpose, lasting });
-        self.last
+        let command = read.command(self.last);
+        let waiting = Waiting {
+            ticket,
+            read,
+            deadline: now + ANSWER_WITHIN_MS,
+        };
+        self.reads.insert(self.last, waiting);
+        Ok(command)
     }
 
     /// What the answer with this number is for.
     pub(crate) fn take(&mut self, i: u64) -> Option<Purpose> {
-        let pending = self.pending.remove(&i)?;
-        if pending.lasting.is_some() {
-            self.reads -= 1;
-        }
-        Some(pending.purpose)
+        let read = self.reads.remove(&i);
+        let read = read.map(|waiting| Purpose::Read(waiting.ticket));
+        read.or_else(|| self.once.remove(&i))
     }
 
     /// The connection ended: what belonged to it is forgotten.
     pub(crate) fn lost(&mut self) {
-        self.pending.retain(|_, pending| pending.lasting.is_some());
+        self.once.clear();
     }
 
     /// What has to be asked for on a new connection, in order.
     pub(crate) fn unanswered(&self) -> Vec<Command> {
-        let lasting = |(i, pending): (&u64, &Pending)| {
-            let (read, _) = pending.lasting.as_ref()?;
-            Some(read.command(*i))
-        };
-        self.pending.iter().filter_map(lasting).collect()
+        let reads = self.reads.iter();
+        reads.map(|(i, waiting)| waiting.read.command(*i)).collect()
     }
 
-    /// When the next one is given up.
+    /// When the next read is given up.
     pub(crate) fn next_expiry(&self) -> Option<u64> {
-        let lasting = self.pending.values().filter_map(|p| p.lasting.as_ref());
-        lasting.map(|(_, deadline)| *deadline).min()
+        Some(self.reads.first_key_value()?.1.deadline)
     }
 
-    /// Gives up the reads that waited until `now`, or all of them.
-    pub(crate) fn expire(&mut self, now: Option<u64>) -> Vec<Ticket> {
-        let late = |pending: &Pending| match (&pending.lasting, now) {
-            (Some((_, deadline)), Some(now)) => *deadline <= now,
-            (Some(_), None) => true,
-            (None, _) => false,
-        };
-        let late = self.pending.iter().filter(|(_, pending)| late(pending));
-        let late: Vec<u64> = late.map(|(i, _)| *i).collect();
-        let taken = late.into_iter().filter_map(|i| self.take(i));
-        taken
-            .filter_map(|purpose| match purpose {
-                Purpose::Read(ticket) => Some(ticket),
-                Purpose::Sub(_)
-                | Purpose::Unsub(_)
-                | Purpose::Pub(_)
-                | Purpose::Auth
-                | Purpose::Heal(_)
-                | Purpose::Probe => None,
-            })
-            .collect()
+    /// Gives up a read that waited until `now`.
+    pub(crate) fn expire(&mut self, now: u64) -> Option<Ticket> {
+        self.next_expiry().filter(|deadline| *deadline <= now)?;
+        Some(self.reads.pop_first()?.1.ticket)
+    }
+
+    /// Gives up every read.
+    pub(crate) fn clear(&mut self) -> Vec<Ticket> {
+        let reads = std::mem::take(&mut self.reads);
+        reads.into_values().map(|waiting| waiting.ticket).collect()
     }
 }

@@ -31,22 +31,21 @@ impl Engine {
         reader: ReaderId,
         name: ChannelName,
         wish: Wish,
-        now: Now,
     ) -> Result<(), Error> {
         if let Some(error) = &self.over {
             return Err(error.clone());
         }
         let channels = &mut self.channels;
         let held = channels.by_name.len();
+        let mut told = None;
         match channels.by_name.get_mut(&name) {
             Some(channel) if channel.reader.is_some() => return Err(Error::Subscribed),
             Some(channel) => {
                 channel.adopt(reader, wish);
                 let cursor = channel.log.cursor.clone();
                 let open = matches!(channel.log.phase, Phase::Replaying | Phase::Live);
-                if let Some(cursor) = cursor.filter(|_| open) {
-                    channels.told.extend(channel.delivery(Event::Fresh(cursor)));
-                }
+                let begins = cursor.filter(|_| open).map(Event::Fresh);
+                told = begins.and_then(|event| channel.delivery(event));
             }
             None if held >= SUBSCRIPTIONS_MAX => {
                 return Err(Error::TooManySubscriptions(SUBSCRIPTIONS_MAX));
@@ -58,10 +57,8 @@ impl Engine {
             }
         }
         channels.readers.insert(reader, name);
-        for effect in std::mem::take(&mut self.channels.told) {
-            self.effect(effect);
-        }
-        self.ask_due(now);
+        told.into_iter().for_each(|effect| self.effect(effect));
+        self.ask_due();
         Ok(())
     }
 
@@ -71,20 +68,19 @@ impl Engine {
             return;
         };
         channel.reader = None;
-        channel.parked = false;
         channel.leaving.start(now.ms + LINGER_MS);
         self.channels.readers.remove(&reader);
         if self.over.is_some() {
             self.channels.stop();
         }
-        self.ask_due(now);
+        self.ask_due();
     }
 
     /// Another way of delivery, from where the channel is.
-    pub(crate) fn change(&mut self, reader: ReaderId, mode: Mode, hz: Option<u32>, now: Now) {
+    pub(crate) fn change(&mut self, reader: ReaderId, mode: Mode, hz: Option<u32>) {
         if let Some(channel) = self.read_by(reader) {
             (channel.wish.mode, channel.wish.hz) = (mode, hz);
-            self.ask_due(now);
+            self.ask_due();
         }
     }
 
@@ -119,10 +115,12 @@ impl Engine {
         }
     }
 
-    pub(crate) fn unpark(&mut self, reader: ReaderId, now: Now) {
+    pub(crate) fn unpark(&mut self, reader: ReaderId) {
         if let Some(channel) = self.read_by(reader) {
             channel.parked = false;
-            self.ask_due(now);
+            let told = channel.tell_stale();
+            told.into_iter().for_each(|effect| self.effect(effect));
+            self.ask_due();
         }
     }
 
@@ -136,22 +134,25 @@ impl Engine {
 impl Engine {
     /// A connection took over: what changed since its hello is told.
     pub(super) fn up(&mut self, announced: &[Sub], pipelined: bool) {
-        for channel in self.channels.by_name.values_mut() {
-            if std::mem::take(&mut channel.stale) {
-                self.channels
-                    .told
-                    .extend(channel.delivery(Event::Stale(None)));
-            }
-        }
-        for effect in std::mem::take(&mut self.channels.told) {
-            self.effect(effect);
-        }
+        let channels = self.channels.by_name.values_mut();
+        let told = channels.filter_map(|channel| {
+            channel.stale = None;
+            channel.tell_stale()
+        });
+        let told: Vec<_> = told.collect();
+        told.into_iter().for_each(|effect| self.effect(effect));
         if pipelined {
             return;
         }
         for asked in announced {
             match self.channels.by_name.get_mut(&asked.channel) {
-                Some(channel) if channel.wanted() => channel.opening(asked.clone()),
+                Some(channel) if channel.wanted() => {
+                    channel.opening(asked.clone());
+                    if channel.anew {
+                        // The answer to what the hello asked is not what its reader waits for.
+                        channel.hold();
+                    }
+                }
                 Some(_) | None => self.send(Command::Unsub {
                     i: None,
                     channel: asked.channel.clone(),
@@ -161,7 +162,7 @@ impl Engine {
     }
 
     /// Asks for every channel that is not asked for as it should be. Called after every input.
-    pub(super) fn ask_due(&mut self, _now: Now) {
+    pub(super) fn ask_due(&mut self) {
         if !self.link.writable() {
             return;
         }
@@ -218,7 +219,7 @@ impl Engine {
         let Some(channel) = self.channels.by_name.get_mut(name) else {
             return;
         };
-        let held = channel.asked.is_some();
+        let held = channel.asked.is_some() || (channel.parked && channel.wanted());
         channel.ask_again(None);
         channel.retry.stop();
         if held && self.link.writable() {

@@ -101,7 +101,7 @@ impl Engine {
                 self.token_failed(error, now);
             }
         }
-        self.ask_due(now);
+        self.ask_due();
     }
 
     pub(super) fn want_token(&mut self, now: Now) {

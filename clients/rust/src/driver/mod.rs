@@ -175,13 +175,13 @@ impl Driver {
                 wish,
                 reply,
             } => {
-                let answer = self.subscribe(channel, wish, now);
+                let answer = self.subscribe(channel, wish);
                 // A caller that gave up drops the queue, which abandons it.
                 if let Err(Ok((_, queue))) = reply.send(answer) {
                     queue.abandon();
                 }
             }
-            Call::Change(reader, mode, hz) => self.engine.change(reader, mode, hz, now),
+            Call::Change(reader, mode, hz) => self.engine.change(reader, mode, hz),
             Call::Publish {
                 publication,
                 queue_for_ms,

@@ -35,6 +35,11 @@ struct Inner {
 }
 
 impl Inner {
+    /// It has room for most of what it may hold.
+    fn drained(&self) -> bool {
+        self.events.len() <= EVENTS_MAX / 4 && self.bytes <= BYTES_MAX / 4
+    }
+
     fn full(&self) -> bool {
         !self.abandoned && (self.events.len() >= EVENTS_MAX || self.bytes >= BYTES_MAX)
     }
@@ -81,8 +86,7 @@ impl EventQueue {
 
     /// It has room for most of what it may hold.
     pub(crate) fn drained(&self) -> bool {
-        let inner = self.inner.lock();
-        inner.events.len() <= EVENTS_MAX / 4 && inner.bytes <= BYTES_MAX / 4
+        self.inner.lock().drained()
     }
 
     pub(crate) fn abandoned(&self) -> bool {
@@ -100,7 +104,7 @@ impl EventQueue {
         if inner.given.is_some() {
             inner.handled = inner.given.clone();
         }
-        let (was_full, was_drained) = (inner.full(), inner.events.len() <= EVENTS_MAX / 4);
+        let before = (inner.full(), inner.drained());
         let Some(delivery) = inner.events.pop_front() else {
             return if inner.ended {
                 Poll::Ready(None)
@@ -112,8 +116,7 @@ impl EventQueue {
         if delivery.position.is_some() {
             inner.given = delivery.position;
         }
-        let room =
-            (was_full && !inner.full()) || (!was_drained && inner.events.len() <= EVENTS_MAX / 4);
+        let room = before != (inner.full(), inner.drained());
         drop(inner);
         if room {
             self.driver.notify_one();
@@ -150,5 +153,97 @@ fn size(event: &Event) -> usize {
         | Event::Rewind { .. }
         | Event::Stale(_)
         | Event::Refused { .. } => REST,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::Arc,
+        task::{Context, Poll, Waker},
+    };
+
+    use futures_util::FutureExt;
+    use tidewire_protocol::{Epoch, Position};
+
+    use super::*;
+    use crate::Message;
+
+    fn delivery(offset: u64, bytes: usize) -> Delivery {
+        let epoch = Epoch::new("e").unwrap();
+        let publication = Publication {
+            offset,
+            ts: 1,
+            payload: Some(Payload::bytes(vec![0; bytes].into())),
+            key: None,
+            event: None,
+            id: None,
+            by: None,
+            deleted: false,
+            expires: None,
+        };
+        Delivery {
+            event: Event::Message(Message {
+                epoch: epoch.clone(),
+                publication: Arc::new(publication),
+                replayed: false,
+                skipped: 0,
+            }),
+            position: Some(Position { epoch, offset }),
+        }
+    }
+
+    fn take(queue: &EventQueue) -> Option<Event> {
+        match queue.poll(&Context::from_waker(Waker::noop())) {
+            Poll::Ready(event) => event,
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn a_full_queue_says_so_and_tells_the_driver_when_it_has_drained() {
+        for (bytes, holds) in [(10, EVENTS_MAX), (100_000, BYTES_MAX / 100_000 + 1)] {
+            let driver = Arc::new(Notify::new());
+            let queue = EventQueue::new(Arc::clone(&driver));
+            for offset in 1..=holds {
+                assert!(!queue.full(), "after {offset}");
+                queue.push(delivery(u64::try_from(offset).unwrap(), bytes));
+            }
+            assert!(queue.full());
+            let mut told = 0;
+            while !queue.drained() {
+                assert!(take(&queue).is_some());
+                told += usize::from(driver.notified().now_or_never().is_some());
+            }
+            assert_eq!(told, 2, "when it has room, and when it has drained");
+        }
+    }
+
+    #[test]
+    fn an_event_is_handled_when_the_next_is_asked_for() {
+        let queue = EventQueue::default();
+        queue.push(delivery(1, 1));
+        queue.push(delivery(2, 1));
+        assert!(take(&queue).is_some());
+        assert_eq!(queue.handled(), None);
+        assert!(take(&queue).is_some());
+        assert_eq!(queue.handled().map(|at| at.offset), Some(1));
+        assert!(take(&queue).is_none());
+        assert_eq!(queue.handled().map(|at| at.offset), Some(2));
+    }
+
+    #[test]
+    fn what_is_queued_is_given_after_the_end_and_nothing_to_an_abandoned_queue() {
+        let queue = EventQueue::default();
+        queue.push(delivery(1, 1));
+        queue.end();
+        queue.push(delivery(2, 1));
+        assert!(take(&queue).is_some());
+        assert!(take(&queue).is_none());
+        let queue = EventQueue::default();
+        queue.abandon();
+        queue.push(delivery(1, 1));
+        assert!(take(&queue).is_none());
+        assert!(!queue.full());
     }
 }

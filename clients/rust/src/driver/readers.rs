@@ -11,7 +11,7 @@ use tokio::time::{Duration, Instant};
 use super::{Driver, EventQueue, now};
 use crate::{
     Error,
-    core::{Now, ReaderId, Wish},
+    core::{ReaderId, Wish},
 };
 
 /// While a queue is full the socket is not read, so that TCP slows the node down. A reader that
@@ -61,7 +61,7 @@ impl Driver {
             } else if reader.parked {
                 if reader.queue.drained() {
                     reader.parked = false;
-                    self.engine.unpark(*id, now(self.begun));
+                    self.engine.unpark(*id);
                 }
             } else if reader.stalled.is_some_and(|since| since.elapsed() >= STALL) {
                 (reader.parked, reader.stalled) = (true, None);
@@ -91,12 +91,11 @@ impl Driver {
         &mut self,
         channel: ChannelName,
         wish: Wish,
-        now: Now,
     ) -> Result<(ReaderId, Arc<EventQueue>), Error> {
         // One that was dropped a moment ago makes room for its successor.
         self.tend_readers();
         let id = ReaderId(self.ticket().0);
-        self.engine.subscribe(id, channel.clone(), wish, now)?;
+        self.engine.subscribe(id, channel.clone(), wish)?;
         let queue = Arc::new(EventQueue::new(Arc::clone(&self.changed)));
         let reader = Reader {
             channel,

@@ -49,6 +49,8 @@ fn a_gap_that_overlaps_what_was_seen_is_told_from_the_cursor_on() {
     assert_eq!(log.gap(5, 7, GapReason::Expired), Step::Nothing);
     // One that leaves offsets out is a hole; seen again, it is told as missing before itself.
     assert_eq!(log.gap(10, 12, GapReason::NotKept), Step::Hole);
+    log.opening(Mode::Every, Some(Epoch::new("e1").unwrap()));
+    log.begun(at("e1", 7), Recovery::Full);
     assert_eq!(
         log.gap(10, 12, GapReason::NotKept),
         gap(8, 9, GapReason::Missing)
@@ -80,9 +82,24 @@ fn a_rewind_is_taken_once_and_the_same_offsets_come_again() {
 }
 
 #[test]
-fn a_hole_after_a_rewind_to_the_same_offset_is_another_hole() {
+fn a_hole_is_no_gap_before_it_was_asked_about() {
     let mut log = live(Mode::Every, 4);
     assert_eq!(log.message(6), Step::Hole);
+    // The rest of the same message.
+    assert_eq!(log.message(7), Step::Nothing);
+    assert_eq!(log.live(8), Step::Nothing);
+    assert_eq!(log.cursor, Some(at("e1", 4)));
+}
+
+#[test]
+fn a_hole_after_a_rewind_to_the_same_offset_is_another_hole() {
+    let mut log = live(Mode::Every, 4);
+    let begin = |log: &mut ChannelLog, epoch: &str| {
+        log.opening(Mode::Every, Some(Epoch::new(epoch).unwrap()));
+        log.begun(at(epoch, 4), Recovery::Full);
+    };
+    assert_eq!(log.message(6), Step::Hole);
+    begin(&mut log, "e1");
     assert_eq!(log.rewind(&Epoch::new("e2").unwrap(), 4), Step::Rewind);
     assert_eq!(log.message(6), Step::Hole);
 }

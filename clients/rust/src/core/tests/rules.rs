@@ -195,8 +195,7 @@ fn a_parked_channel_is_left_and_goes_on_from_its_cursor() {
     assert!(matches!(world.sent(0), Some(Command::Unsub { .. })));
     world.push(0, &[msg(6), json!({"t": "ok", "i": 1})]);
     assert_eq!(reconnect(&mut world).subs, Some(Vec::new()));
-    let now = world.moment();
-    world.engine.unpark(reader, now);
+    world.engine.unpark(reader);
     world.settle();
     let Some(Command::Sub(Sub { position, .. })) = world.sent(1) else {
         panic!("it is not asked for again");
@@ -229,8 +228,7 @@ fn a_parked_member_stays_in_the_presence_and_drops_what_comes() {
     assert_eq!(hello.subs.unwrap()[0].position, Some(at(4)));
     world.push(1, &[begun(4, "full"), msg(5), live(5)]);
     assert_eq!(offsets(&mut world), [0; 0]);
-    let now = world.moment();
-    world.engine.unpark(reader, now);
+    world.engine.unpark(reader);
     world.settle();
     assert!(matches!(
         world.sent(1),
@@ -407,8 +405,7 @@ fn everything_waiting_is_answered_when_the_node_refuses_for_good() {
     assert_eq!(world.engine.poll_deadline(), None);
     let again = wish(Fallback::Now);
     let channel = tidewire_protocol::ChannelName::new("chat:2").unwrap();
-    let now = world.moment();
-    let refused = world.engine.subscribe(ReaderId(99), channel, again, now);
+    let refused = world.engine.subscribe(ReaderId(99), channel, again);
     assert_eq!(refused, Err(Error::Blocked(CloseCode::Forbidden)));
 }
 
@@ -423,10 +420,9 @@ fn a_session_has_one_reader_for_each_channel_and_at_most_256_channels() {
         ("chat:256", Error::TooManySubscriptions(256)),
     ] {
         let channel = tidewire_protocol::ChannelName::new(name).unwrap();
-        let now = world.moment();
         let refused = world
             .engine
-            .subscribe(ReaderId(1_000), channel, wish(Fallback::Now), now);
+            .subscribe(ReaderId(1_000), channel, wish(Fallback::Now));
         assert_eq!(refused, Err(error));
     }
 }
@@ -467,4 +463,60 @@ fn nothing_of_an_older_connection_counts_after_the_newer_ones_welcome() {
     assert_eq!(offsets(&mut world), [0; 0]);
     world.push(1, &[msg(5)]);
     assert_eq!(offsets(&mut world), [5]);
+}
+
+#[test]
+fn a_hole_inside_a_message_is_asked_about_once_and_filled() {
+    let (mut world, _) = following(Fallback::Now);
+    world.push(0, &[msg(6), msg(7), msg(8)]);
+    assert!(matches!(
+        world.sent(0),
+        Some(Command::Sub(Sub {
+            position: Some(_),
+            ..
+        }))
+    ));
+    assert_eq!(world.sent(0), None);
+    let again = json!({"t": "ok", "i": 1, "ch": "chat:1", "e": "e1", "o": 4, "rec": "full"});
+    world.push(0, &[again, msg(5), msg(6), msg(7), msg(8), live(8)]);
+    assert_eq!(offsets(&mut world), [5, 6, 7, 8]);
+}
+
+#[test]
+fn a_reader_that_takes_a_channel_over_gets_its_own_beginning_also_while_the_session_moves() {
+    let (mut world, reader) = following(Fallback::Now);
+    world.push(0, &[json!({"t": "move", "in": 0, "by": 30_000})]);
+    world.advance(0);
+    world.open(1);
+    let now = world.moment();
+    world.engine.unsubscribe(reader, now);
+    world.subscribe("chat:1", wish(Fallback::Last(2)));
+    assert!(matches!(world.sent(0), Some(Command::Sub(_))));
+    world.push(1, &[welcome("s1", "k1", world.now)]);
+    assert!(matches!(world.sent(1), Some(Command::Hello(_))));
+    let Some(Command::Sub(sub)) = world.sent(1) else {
+        panic!("its own beginning is not asked for");
+    };
+    assert_eq!((sub.position, sub.fallback), (None, Fallback::Last(2)));
+    // What the hello asked is answered first, and is not what this reader gets.
+    let own = json!({"t": "ok", "i": 2, "ch": "chat:1", "e": "e1", "o": 7, "rec": "fresh"});
+    world.push(1, &[begun(4, "full"), msg(5), live(5), own, msg(8)]);
+    assert_eq!(offsets(&mut world), [8]);
+}
+
+#[test]
+fn staleness_is_told_once_and_to_a_parked_reader_when_it_reads_again() {
+    let (mut world, reader) = following(Fallback::Now);
+    let stale = |since: u64| json!({"t": "stale", "since": since});
+    world.push(0, &[stale(7), stale(7)]);
+    assert_eq!(world.event(), Some(Event::Stale(Some(7))));
+    assert_eq!(world.event(), None);
+    world.engine.park(reader);
+    world.push(0, &[stale(0), stale(9)]);
+    assert_eq!(world.event(), None);
+    world.engine.unpark(reader);
+    world.settle();
+    assert_eq!(world.event(), Some(Event::Stale(Some(9))));
+    reconnect(&mut world);
+    assert_eq!(world.event(), Some(Event::Stale(None)));
 }

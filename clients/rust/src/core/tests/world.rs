@@ -181,9 +181,7 @@ impl World {
         let reader = ReaderId(self.mint());
         let channel = ChannelName::new(channel).unwrap();
         self.readers.insert(reader, channel.clone());
-        self.engine
-            .subscribe(reader, channel, wish, self.moment())
-            .unwrap();
+        self.engine.subscribe(reader, channel, wish).unwrap();
         self.settle();
         reader
     }

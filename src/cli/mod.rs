@@ -11,6 +11,7 @@ mod serve;
 mod show;
 mod tail;
 mod token;
+mod top;
 
 use std::{future::Future, io, process::ExitCode, time::SystemTime};
 
@@ -22,7 +23,8 @@ const EXAMPLES: &str = "Examples:
   tidewire serve --config tidewire.toml              a production node
   tidewire publish orders:42 '{\"at\":\"gate\"}' --key status
   tidewire tail orders:42 --state                    follow a channel, its state first
-  tidewire token --user ada --can 'chat:*=sub,pub'   make a token";
+  tidewire token --user ada --can 'chat:*=sub,pub'   make a token
+  tidewire top                                       nodes in a live table";
 
 /// A real-time WebSocket hub whose sessions never break.
 #[derive(Debug, Parser)]
@@ -40,6 +42,7 @@ enum Command {
     Publish(publish::Arguments),
     Tail(tail::Arguments),
     Token(token::Arguments),
+    Top(top::Arguments),
 }
 
 /// Runs the program.
@@ -54,6 +57,7 @@ pub fn main() -> ExitCode {
         Command::Publish(arguments) => publish::run(arguments),
         Command::Tail(arguments) => tail::run(arguments),
         Command::Token(arguments) => token::run(arguments),
+        Command::Top(arguments) => top::run(arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

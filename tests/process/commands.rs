@@ -232,3 +232,30 @@ fn config_names_every_error_at_once_and_nothing_starts_with_one() {
     assert!(failed(&serve).contains("4 errors"));
     assert!(!dir.path().join("tidewire-data").exists());
 }
+
+#[test]
+fn top_shows_the_nodes_that_answer_and_names_the_one_that_does_not() {
+    let dev = Dev::start();
+    let [_, url, ..] = &dev.target;
+    let nobody = format!("http://127.0.0.1:{}", free_port());
+    let mut command = tidewire(&[
+        "top", "--once", "--every", "1", "--url", url, "--url", &nobody,
+    ]);
+    let output = run(&mut command);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let table = text(&output.stdout);
+    let lines: Vec<Vec<&str>> = table
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(lines[0][..3], ["NODE", "BROKER", "CONNS"], "{table}");
+    let host = |url: &str| url.trim_start_matches("http://").to_owned();
+    assert_eq!(lines[1][..3], [&host(url), "ok", "0"], "{table}");
+    assert!(lines[1][4].parse::<f64>().is_ok(), "{table}");
+    assert!(lines[1][12].ends_with('M'), "{table}");
+    assert_eq!(lines[2][..3], [&host(&nobody), "-", "-"], "{table}");
+    assert_eq!(
+        lines[3].join(" "),
+        format!("{} does not answer", host(&nobody))
+    );
+}

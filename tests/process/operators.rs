@@ -22,6 +22,9 @@ async fn prometheus_tells_of_a_killed_and_a_drained_node_and_of_no_gap() {
     let everyone = CROWD as f64;
     let mut stage = Stage::start().await;
     stage.until(NODES, |nodes| nodes == 3.0).await;
+    stage
+        .until("min(tidewire_broker_config_safe)", |safe| safe == 1.0)
+        .await;
     let crowd = Crowd::join(&stage, CROWD).await;
     stage.until(CONNECTIONS, |sum| sum == everyone).await;
     stage

@@ -97,14 +97,12 @@ impl ChannelLog {
     /// The connection ended: nothing sent on it will be answered. The cursor stays.
     pub(crate) const fn lost(&mut self) {
         self.phase = Phase::Closed;
-        self.holed = false;
         self.unanswered = 0;
     }
 
     /// Takes nothing until it is asked for again, from `cursor`. Answers under way may still come.
     pub(crate) fn close(&mut self, cursor: Option<Position>) {
         self.phase = Phase::Closed;
-        self.holed = false;
         self.cursor = cursor;
     }
 

@@ -32,10 +32,13 @@ export class ChannelLog {
   private unanswered = 0;
   private replayed = 0;
   private holeAt = -1;
+  /** A hole was found and is not asked about yet: what follows it shows the same one. */
+  private holed = false;
 
   /** A `sub` was sent, or an entry of `hello.subs`, that named this epoch. */
   opening(mode: Mode, epoch: string | undefined): void {
     this.phase = "opening";
+    this.holed = false;
     this.askedMode = mode;
     this.askedEpoch = epoch;
     this.unanswered++;
@@ -133,13 +136,14 @@ export class ChannelLog {
   }
 
   /*
-   * Publications up to `to` did not come. Answers still under way explain it; otherwise the log is read again from
+   * Publications up to `to` did not come. Answers still under way, or due, explain it; otherwise the log is read again from
    * the cursor, once: the same hole a second time is told as a gap, so that a faulty node cannot make us loop.
    */
   private hole(to: number): Effect | null {
-    if (this.phase === "opening" || !this.cursor) return null;
+    if (this.phase === "opening" || this.holed || !this.cursor) return null;
     if (this.holeAt === this.cursor.offset) return this.skip(to, MISSING);
     this.holeAt = this.cursor.offset;
+    this.holed = true;
     return { kind: "hole" };
   }
 

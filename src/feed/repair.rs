@@ -66,6 +66,8 @@ impl Feed {
                 continue;
             }
             tokio::select! {
+                // In order, so that the same happens in every run of a simulation.
+                biased;
                 () = tokio::time::sleep(wait) => wait = (2 * wait).min(WAIT_MAX),
                 () = doubts.reached() => wait = WAIT_MIN,
             }

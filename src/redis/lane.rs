@@ -3,19 +3,10 @@
 //! Owns the subscriptions of that connection, the canary and the rebuilding. Called by `Redis` to
 //! follow and to leave. Never reads what is announced.
 
-use std::{
-    collections::HashMap,
-    error::Error,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{error::Error, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use parking_lot::Mutex;
-use redis::{Cmd, Pipeline, PushInfo, PushKind, Value, cmd};
+use redis::{Cmd, Pipeline, PushInfo, Value, cmd};
 use tokio::{
     sync::{Notify, RwLock, watch},
     time::{Instant, MissedTickBehavior, interval, timeout},
@@ -24,6 +15,7 @@ use tokio::{
 use super::{
     call::Interest,
     context::Context,
+    ear::{Canary, Ear, Followed},
     error::{CallError, RedisError},
     events::Sink,
     keyspace::Partition,
@@ -42,9 +34,6 @@ pub(super) const BATCH: usize = 256;
 
 /// How long a subscription goes after its partition, as a step does.
 pub(super) const FOLLOW_MAX: Duration = Duration::from_secs(2);
-
-/// What one lane follows on any server: by pub/sub channel.
-pub(super) type Followed = Mutex<HashMap<Vec<u8>, Partition>>;
 
 /// One lane of one server.
 #[derive(Debug)]
@@ -82,15 +71,6 @@ impl Work {
             },
         )
     }
-}
-
-/// The canaries of one connection.
-#[derive(Debug)]
-struct Canary {
-    /// Its channel, of this connection alone.
-    channel: Vec<u8>,
-    sent: AtomicU64,
-    heard: AtomicU64,
 }
 
 impl Lane {
@@ -232,19 +212,18 @@ impl Lane {
             .first()
             .map_or("", |first| self.context.keyspace.tag(*first));
         let nonce = random::bits();
-        let canary = Arc::new(Canary {
-            channel: format!("{tag}:canary:{nonce:016x}:{}", self.index).into_bytes(),
-            sent: AtomicU64::new(0),
-            heard: AtomicU64::new(0),
-        });
-        let sink = Arc::clone(&self.sink);
-        let followed = Arc::clone(&self.followed);
-        let ear = Arc::clone(&canary);
-        let heard = move |push: PushInfo| hear(push, &sink, &followed, &ear);
+        let channel = format!("{tag}:canary:{nonce:016x}:{}", self.index);
+        let canary = Arc::new(Canary::new(channel));
+        let ear = Ear {
+            sink: Arc::clone(&self.sink),
+            followed: Arc::clone(&self.followed),
+            canary: Arc::clone(&canary),
+        };
+        let heard = move |push: PushInfo| ear.hear(push);
         let server = self.server.address();
         let link = Link::open(&self.context, server, &partitions, heard).await?;
         let mut channels = self.followed_in(&partitions);
-        channels.push(canary.channel.clone());
+        channels.push(canary.channel().to_vec());
         self.subscribe_all(&link, &channels).await?;
         let link = Arc::new(link);
         self.link.send_replace(Some(Arc::clone(&link)));
@@ -314,8 +293,7 @@ impl Lane {
                 }
                 _now = every.tick() => {}
             }
-            let heard = canary.heard.load(Ordering::Relaxed);
-            if canary.sent.load(Ordering::Relaxed).saturating_sub(heard) >= CANARIES_MISSED_MAX {
+            if canary.missed() >= CANARIES_MISSED_MAX {
                 return "the canary does not arrive";
             }
             let Some(command) = self.server.link() else {
@@ -330,15 +308,15 @@ impl Lane {
 
     /// Sends a canary through the command connection; only one that Redis took counts.
     async fn fly(&self, canary: &Canary) {
-        let number = canary.sent.load(Ordering::Relaxed) + 1;
+        let number = canary.next();
         let mut publish = cmd(if self.context.is_sharded() {
             "SPUBLISH"
         } else {
             "PUBLISH"
         });
-        publish.arg(&canary.channel).arg(number);
+        publish.arg(canary.channel()).arg(number);
         if self.server.command(&publish, CANARY_EVERY).await.is_ok() {
-            canary.sent.store(number, Ordering::Relaxed);
+            canary.was_sent(number);
         }
     }
 
@@ -367,32 +345,5 @@ impl Lane {
             self.within(link.unsubscribe(batch)).await?;
         }
         Ok(())
-    }
-}
-
-/// Takes one push in the connection's driver: it must not wait.
-fn hear(push: PushInfo, sink: &Sink, followed: &Followed, canary: &Canary) {
-    if push.kind != PushKind::Message && push.kind != PushKind::SMessage {
-        return;
-    }
-    let mut data = push.data.into_iter();
-    let (Some(Value::BulkString(channel)), Some(Value::BulkString(payload))) =
-        (data.next(), data.next())
-    else {
-        return;
-    };
-    if channel == canary.channel {
-        let number = std::str::from_utf8(&payload)
-            .ok()
-            .and_then(|text| text.parse().ok());
-        canary
-            .heard
-            .fetch_max(number.unwrap_or(0), Ordering::Relaxed);
-        return;
-    }
-    let announcements = Bytes::from(channel);
-    if !sink.push(announcements.clone(), Bytes::from(payload)) {
-        let partition = followed.lock().get(announcements.as_ref()).copied();
-        sink.doubt(partition);
     }
 }

@@ -10,6 +10,7 @@ mod call;
 mod calls;
 mod connect;
 mod context;
+mod ear;
 mod error;
 mod events;
 mod follow;
@@ -43,7 +44,7 @@ pub use self::{
     safety::Finding,
     script::Script,
 };
-use self::{context::Context, lane::Followed, map::Map};
+use self::{context::Context, ear::Followed, map::Map};
 
 /// The connections; cheap to clone.
 #[derive(Debug, Clone)]

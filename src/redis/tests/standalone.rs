@@ -6,7 +6,7 @@ use super::{
     COUNT, config, connect, counting, is_refused, number, refusal, refusal_of, server,
     server::free_port, within,
 };
-use crate::redis::RedisError;
+use crate::redis::{CallError, RedisError};
 
 #[tokio::test]
 async fn steps_are_taken_in_their_order_and_answered_in_theirs() {
@@ -171,4 +171,22 @@ async fn a_killed_connection_is_made_again_before_anybody_is_told() {
     let answer = lab.redis.call(lab.count("a")).await.unwrap();
     assert!(number(&answer) >= 2);
     assert!(!reach.has_changed().unwrap());
+}
+
+#[tokio::test]
+async fn a_primary_that_was_left_behind_is_refused() {
+    let server = server();
+    let lab = connect(&server.url(), counting()).await;
+    lab.redis.call(lab.count("a")).await.unwrap();
+    let mut reach = lab.redis.reach();
+    let key = format!("{}:generation", lab.redis.tag(lab.interest("a").partition));
+    // What a primary has that others have left: an older generation.
+    server.command(&["HSET", &key, "g", "000000001aaa"]);
+    let answer = lab.redis.call(lab.count("a")).await;
+    assert_eq!(answer, Err(CallError::Distrusted));
+    within(reach.wait_for(Option::is_some)).await.unwrap();
+    assert_eq!(
+        lab.redis.call(lab.count("a")).await,
+        Err(CallError::OutOfReach)
+    );
 }

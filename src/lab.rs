@@ -21,7 +21,6 @@ use crate::{
         Announce, BoxFuture, Broker, BrokerError, Head, HistoryPage, PageLimit, Publish, Published,
         StatePage, StateQuery,
     },
-    node::Seams,
     storage::{Clock, EmbeddedStorage, Options},
     store::{CheckpointStore, Claimed, Fence, Held, SessionId, StoreError, Write},
 };
@@ -102,19 +101,6 @@ impl Cluster {
             shared: Arc::clone(&self.shared),
             cut: Arc::default(),
         }
-    }
-
-    /// What a whole node stands on.
-    pub fn seams(&self, node: &Name, logs: Arc<dyn Announce>) -> (Seams, Link) {
-        let link = self.link(node);
-        link.hears(logs);
-        let seams = Seams {
-            broker: Arc::new(link.clone()),
-            store: Arc::new(link.clone()),
-            storage: None,
-            alone: false,
-        };
-        (seams, link)
     }
 
     /// The store may have forgotten claims.

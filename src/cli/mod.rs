@@ -5,6 +5,7 @@
 
 mod client;
 mod dev;
+mod doctor;
 mod output;
 mod publish;
 mod serve;
@@ -39,6 +40,7 @@ enum Command {
     Dev(dev::Arguments),
     Serve(serve::Arguments),
     Config(show::Arguments),
+    Doctor(doctor::Arguments),
     Publish(publish::Arguments),
     Tail(tail::Arguments),
     Token(token::Arguments),
@@ -54,6 +56,7 @@ pub fn main() -> ExitCode {
         Command::Dev(arguments) => dev::run(arguments),
         Command::Serve(arguments) => serve::serve(arguments),
         Command::Config(arguments) => show::run(arguments),
+        Command::Doctor(arguments) => doctor::run(arguments),
         Command::Publish(arguments) => publish::run(arguments),
         Command::Tail(arguments) => tail::run(arguments),
         Command::Token(arguments) => token::run(arguments),

@@ -180,7 +180,10 @@ impl Control {
     pub async fn probe(&self) -> bool {
         let mut probed = self.probed.subscribe();
         let n = self.probes.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut followed = self.own_verified.subscribe();
         let round_trip = async {
+            // Only what comes after the follower has joined is heard.
+            followed.wait_for(Option::is_some).await.ok()?;
             let order = Order::Probe { n };
             self.give(&order, Some(&self.node)).await.ok()?;
             probed.wait_for(|heard| *heard >= n).await.ok()?;

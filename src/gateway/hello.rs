@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Instant};
 
 use tidewire_protocol::{
-    ChannelName, CloseCode, ErrorCode, Frame,
+    ChannelName, CloseCode, ErrorCode, Frame, Name,
     command::{Fallback, Hello, Mode, ResumeKey, Sub},
     frame::{Maxima, Welcome},
     limits::{INTEGER_MAX, SUBSCRIPTIONS_MAX},
@@ -45,6 +45,8 @@ struct Claimed {
     fence: Fence,
     /// Its checkpoint; none for a new session.
     stored: Option<Stored>,
+    /// The node that held it and is to be told.
+    from: Option<Name>,
     /// What became of the session the client named, if it did.
     outcome: Option<ResumeOutcome>,
 }
@@ -63,30 +65,11 @@ pub async fn open(connection: &Arc<Connection>, hello: Hello) -> Option<Opened> 
         connection.close(CloseCode::Overloaded, Some(retry_ms), None);
         return None;
     };
-    let identity = match gateway.identify(hello.token.as_deref()).await {
-        Ok(identity) => identity,
-        Err(error) => {
-            tracing::debug!(connection_id = connection.id, %error, "a token was refused");
-            gateway.metrics.rejected.count(Rejection::of(error.code()));
-            if error.code() == ErrorCode::Unavailable {
-                let retry_ms = gateway.admission.pace_ms();
-                connection.close(CloseCode::Overloaded, Some(retry_ms), None);
-            } else {
-                connection.close(CloseCode::Unauthenticated, None, None);
-            }
-            return None;
-        }
-    };
+    let identity = identify(connection, hello.token.as_deref()).await?;
     let claimed = match claim(connection, hello.session.as_ref(), &identity).await {
         Ok(claimed) => claimed,
-        Err(StoreError::Fenced { attempt }) => {
-            gateway.metrics.resumes.count(ResumeOutcome::Fenced);
-            connection.close(CloseCode::Replaced, None, Some(attempt));
-            return None;
-        }
-        Err(StoreError::Unavailable) => {
-            let retry_ms = gateway.admission.pace_ms();
-            connection.close(CloseCode::Overloaded, Some(retry_ms), None);
+        Err(error) => {
+            refuse_claim(connection, error);
             return None;
         }
     };
@@ -101,6 +84,12 @@ pub async fn open(connection: &Arc<Connection>, hello: Hello) -> Option<Opened> 
     let (session, resumed) = (claimed.id.clone(), claimed.stored.is_some());
     welcome(connection, &claimed, identity, &opened);
     gateway.register(&session, connection);
+    // After the welcome: until the client has read it, the old connection is all it has.
+    if let Some(node) = claimed.from {
+        gateway
+            .control
+            .taken(node, session.clone(), claimed.fence.attempt);
+    }
     // Whoever was told to end this token's connections may not have seen this one.
     if connection.with_session(|session| gateway.control.shuts_out(&session.identity)) == Some(true)
     {
@@ -127,6 +116,40 @@ pub async fn open(connection: &Arc<Connection>, hello: Hello) -> Option<Opened> 
             .record(begun.elapsed().as_secs_f64());
     }
     Some(opened)
+}
+
+/// Who the client is. None: it was refused, and told so.
+async fn identify(connection: &Arc<Connection>, token: Option<&str>) -> Option<Identity> {
+    let gateway = &connection.gateway;
+    match gateway.identify(token).await {
+        Ok(identity) => Some(identity),
+        Err(error) => {
+            tracing::debug!(connection_id = connection.id, %error, "a token was refused");
+            gateway.metrics.rejected.count(Rejection::of(error.code()));
+            if error.code() == ErrorCode::Unavailable {
+                let retry_ms = gateway.admission.pace_ms();
+                connection.close(CloseCode::Overloaded, Some(retry_ms), None);
+            } else {
+                connection.close(CloseCode::Unauthenticated, None, None);
+            }
+            None
+        }
+    }
+}
+
+fn refuse_claim(connection: &Arc<Connection>, error: StoreError) {
+    let gateway = &connection.gateway;
+    match error {
+        StoreError::Fenced { attempt } => {
+            gateway.metrics.resumes.count(ResumeOutcome::Fenced);
+            connection.close(CloseCode::Replaced, None, Some(attempt));
+        }
+        StoreError::Unavailable => {
+            gateway.metrics.rejected.count(Rejection::Unavailable);
+            let retry_ms = gateway.admission.pace_ms();
+            connection.close(CloseCode::Overloaded, Some(retry_ms), None);
+        }
+    }
 }
 
 fn welcome(connection: &Arc<Connection>, claimed: &Claimed, identity: Identity, opened: &Opened) {
@@ -188,14 +211,12 @@ async fn claim(
             if let Some(previous) = previous {
                 previous.close(CloseCode::Replaced, None, Some(fence.attempt));
             }
-            if let Some(node) = taken.node {
-                gateway.control.taken(node, id.clone(), fence.attempt);
-            }
             let stored = decode_checkpoint(&taken.body).unwrap_or_default();
             return Ok(Claimed {
                 id,
                 fence,
                 stored: Some(stored),
+                from: taken.node,
                 outcome: Some(ResumeOutcome::Resumed),
             });
         }
@@ -212,6 +233,7 @@ async fn claim(
         id,
         fence,
         stored: None,
+        from: None,
         outcome: resume.map(|_| match verified {
             Some(_) => ResumeOutcome::Unknown,
             None => ResumeOutcome::Refused,

@@ -173,12 +173,15 @@ impl Presence {
         );
         if !stands {
             // Where another node's word stands, this one has nothing to add.
-            let guard = (held && known.is_none()).then_some(Guard::Absent);
-            let me = Some(member.me.clone());
+            let guard = known.is_none().then_some(Guard::Absent);
+            let me = member.me;
+            if guard.is_some() && !held {
+                step.unsure.insert(step.publishes.len(), me.clone());
+            }
             step.push(
                 &of,
                 Owed::Enter,
-                self.said(&channel, &member.key, me, guard),
+                self.said(&channel, &member.key, Some(me), guard),
             );
         }
     }
@@ -208,13 +211,18 @@ impl Presence {
         let Step {
             publishes,
             of,
-            counts,
+            unsure,
+            mut counts,
         } = step;
-        let mut counts = counts;
+        let mut standing = Vec::new();
         if !publishes.is_empty() {
-            for (result, (of, owed)) in self.broker.publish(publishes).await.into_iter().zip(of) {
+            let results = self.broker.publish(publishes).await;
+            for (at, (result, (of, owed))) in results.into_iter().zip(of).enumerate() {
                 match result {
-                    Ok(_) | Err(BrokerError::PreconditionFailed(_)) => {}
+                    Ok(_) => {}
+                    Err(BrokerError::PreconditionFailed(_)) => {
+                        standing.extend(unsure.get(&at).map(|me| (of, me.clone())));
+                    }
                     Err(BrokerError::StateFull) => {
                         self.unlist(&of);
                         counts.insert(of.0);
@@ -226,7 +234,29 @@ impl Presence {
                 }
             }
         }
+        self.correct(standing).await;
         self.say_counts(counts).await;
+    }
+
+    /// Members that stood already though their sessions did not know it, as after a kill before
+    /// the membership was written down: they are said again where they say something else now.
+    async fn correct(&self, members: Vec<((ChannelName, Name), Bytes)>) {
+        let mut again = Step::default();
+        for (of, me) in members {
+            match self.standing(&of.0).await {
+                Ok(standing) => {
+                    let said = standing.get(&of.1).and_then(|(_, said)| said.as_ref());
+                    if said != Some(&me) {
+                        let publish = self.said(&of.0, &of.1, Some(me), None);
+                        again.push(&of, Owed::Enter, publish);
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "what a member says may be old"),
+            }
+        }
+        if !again.publishes.is_empty() {
+            Box::pin(self.take(again)).await;
+        }
     }
 
     /// The channel lists as many as it may: the member is counted.
@@ -368,6 +398,8 @@ impl Presence {
 struct Step {
     publishes: Vec<Publish>,
     of: Vec<((ChannelName, Name), Owed)>,
+    /// Publications that do not know whether the member stands already, with what it says.
+    unsure: BTreeMap<usize, Bytes>,
     counts: BTreeSet<ChannelName>,
 }
 

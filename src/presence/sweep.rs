@@ -156,7 +156,7 @@ impl Presence {
     }
 
     /// Who is shown in a channel.
-    async fn standing(&self, channel: &ChannelName) -> Result<Standing, BrokerError> {
+    pub(super) async fn standing(&self, channel: &ChannelName) -> Result<Standing, BrokerError> {
         let name = channel.presence();
         let mut standing = Standing::new();
         let mut from = 1;

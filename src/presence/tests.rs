@@ -306,6 +306,21 @@ async fn a_session_that_comes_back_after_the_sweep_is_shown_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_member_whose_session_does_not_know_it_yet_is_said_only_where_it_changed() {
+    let lab = Cluster::on_test_clock();
+    let (one, two) = pair(&lab).await;
+    let ann = member("ann/1", "1");
+    one.enter(&owner(1, 1), ROOM, &ann, false).await;
+    two.enter(&owner(1, 2), ROOM, &ann, false).await;
+    assert_eq!(published(&lab, ROOM).await, 1);
+    one.enter(&owner(2, 1), ROOM, &member("bob/1", "1"), false)
+        .await;
+    two.enter(&owner(2, 2), ROOM, &member("bob/1", "2"), false)
+        .await;
+    assert_eq!(shown(&lab, ROOM).await["bob/1"], "2");
+}
+
+#[tokio::test(start_paused = true)]
 async fn nobody_leaves_while_the_broker_is_away_nor_right_after() {
     let lab = Cluster::on_test_clock();
     let (one, two) = pair(&lab).await;

@@ -12,6 +12,7 @@
 mod admission;
 mod backend;
 mod bad_input;
+mod cluster;
 mod delivery;
 mod floods;
 mod hello;
@@ -23,6 +24,8 @@ mod presence;
 mod proxy;
 mod publish;
 mod raw;
+#[expect(dead_code, reason = "the tests of processes use the rest")]
+mod redis;
 mod resume;
 mod rust_client;
 mod scripts;

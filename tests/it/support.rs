@@ -77,6 +77,8 @@ reads = "100000/s"
 pub struct TestNode {
     node: Option<Node>,
     pub dir: TempDir,
+    /// Keys at the top.
+    head: String,
     config: String,
     auth: String,
 }
@@ -95,11 +97,45 @@ impl TestNode {
         let mut node = Self {
             node: None,
             dir: tempfile::tempdir().unwrap(),
+            head: String::new(),
             config: text.to_owned(),
             auth: auth.to_owned(),
         };
         node.boot().await;
         node
+    }
+
+    /// One of the nodes of a hub on a Redis.
+    pub async fn on_redis(text: &str, redis: &str) -> Self {
+        let mut node = Self {
+            node: None,
+            dir: tempfile::tempdir().unwrap(),
+            head: format!("cluster_secret = {SECRET:?}\n"),
+            config: format!("{text}{redis}"),
+            auth: String::new(),
+        };
+        node.boot().await;
+        node
+    }
+
+    /// Leaves, as on SIGTERM.
+    pub async fn stop(&mut self) {
+        self.node.take().unwrap().stop().await;
+    }
+
+    /// Waits until the node knows of this many nodes, itself included.
+    pub async fn knows_nodes(&self, count: u64) {
+        let url = format!("http://{}/readyz", self.address());
+        let known = async {
+            loop {
+                let ready: Value = reqwest::get(&url).await.unwrap().json().await.unwrap();
+                if ready["nodes"] == count {
+                    return;
+                }
+            }
+        };
+        let in_time = tokio::time::timeout(PATIENCE, known).await;
+        in_time.expect("the nodes know each other");
     }
 
     async fn boot(&mut self) {
@@ -110,7 +146,7 @@ impl TestNode {
             "[auth]\nhmac_secret = {SECRET:?}\n{}\n[[api_keys]]\nkey = {API_KEY:?}\nscopes = [\"publish\", \"read\", \"manage\"]\n",
             self.auth
         );
-        std::fs::write(&file, format!("{head}{auth}{}", self.config)).unwrap();
+        std::fs::write(&file, format!("{head}{}{auth}{}", self.head, self.config)).unwrap();
         let loaded = config::load(Sources {
             file: Some(file),
             ..Sources::default()

@@ -9,6 +9,7 @@
     reason = "tests fail by panicking, match the enums of libraries, and await every helper alike"
 )]
 
+mod cluster;
 mod commands;
 mod crash;
 mod damage;
@@ -18,6 +19,8 @@ mod listeners;
 mod members;
 mod operators;
 mod process;
+#[path = "../it/redis.rs"]
+mod redis;
 #[expect(dead_code, reason = "whole nodes in one process use the rest")]
 #[path = "../it/seeded.rs"]
 mod seeded;

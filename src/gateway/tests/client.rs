@@ -22,7 +22,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::{
 use crate::{
     auth::Identity,
     broker::Publish,
-    config::{self, Sources},
+    config::{self, Config, Sources},
     gateway::{
         Gateway,
         connection::Connection,
@@ -30,9 +30,12 @@ use crate::{
         subscribe,
         subscribe::{Wanted, subscribe},
     },
-    node::Node,
+    lab::{Cluster, Link},
+    node::{Node, Seams},
     session::Session,
     store::{Fence, SessionId},
+    tasks::Tasks,
+    telemetry::metrics::Metrics,
 };
 
 /// The one time limit of every wait.
@@ -59,6 +62,37 @@ pub struct Lab {
 
 impl Lab {
     pub async fn start() -> Self {
+        let (config, dir) = Self::config();
+        Self {
+            node: Some(Node::start(config).await.unwrap()),
+            _dir: dir,
+        }
+    }
+
+    /// On a broker and a store that can be cut off.
+    pub async fn start_over(cluster: &Cluster) -> (Self, Link) {
+        let (config, dir) = Self::config();
+        let metrics = Arc::new(Metrics::new(&config.namespaces).unwrap());
+        let mut opened = None;
+        let node = Node::start_over(config, Tasks::new(), metrics, |_, name, logs| {
+            let link = cluster.link(name);
+            link.hears(Arc::clone(logs) as _);
+            opened = Some(link.clone());
+            Ok(Seams {
+                broker: Arc::new(link.clone()),
+                store: Arc::new(link),
+                storage: None,
+                alone: false,
+            })
+        });
+        let lab = Self {
+            node: Some(node.unwrap()),
+            _dir: dir,
+        };
+        (lab, opened.unwrap())
+    }
+
+    fn config() -> (Config, TempDir) {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("tidewire.toml");
         let data = dir.path().join("data");
@@ -68,10 +102,7 @@ impl Lab {
             file: Some(file),
             ..Sources::default()
         });
-        Self {
-            node: Some(Node::start(loaded.unwrap().config).await.unwrap()),
-            _dir: dir,
-        }
+        (loaded.unwrap().config, dir)
     }
 
     pub fn gateway(&self) -> &Arc<Gateway> {

@@ -1,5 +1,6 @@
 //! The parts of a connection: its wire, its slots, and delivery over a real socket.
 
+mod checkpoints;
 mod client;
 mod delivery;
 mod slots;

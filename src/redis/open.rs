@@ -41,7 +41,7 @@ impl Redis {
     ) -> Result<(Self, Vec<LaneEvents>), RedisError> {
         let lanes = config.lanes.get();
         let (sinks, events): (Vec<_>, Vec<_>) = (0..lanes).map(|_| Sink::new()).unzip();
-        let keyspace = Keyspace::new(&config.prefix, config.partitions_of(address));
+        let keyspace = Keyspace::new(&prefix(config, address), config.partitions_of(address));
         let context = Arc::new(Context {
             dialer: Dialer::new(address.clone(), config.ca.as_deref())?,
             deadlines: Deadlines::new(config),
@@ -79,5 +79,14 @@ impl Redis {
         }
         shared.serve(finder).await;
         Ok((Self { shared }, events))
+    }
+}
+
+/// Databases of one server share its pub/sub channels: hubs in two of them must not hear each
+/// other.
+fn prefix(config: &config::Redis, address: &Address) -> String {
+    match address.database {
+        0 => config.prefix.clone(),
+        number => format!("{}.{number}", config.prefix),
     }
 }

@@ -190,3 +190,18 @@ async fn a_primary_that_was_left_behind_is_refused() {
         Err(CallError::OutOfReach)
     );
 }
+
+#[tokio::test]
+async fn hubs_in_two_databases_do_not_hear_each_other() {
+    let server = server();
+    let mut lab = connect(&server.url(), counting()).await;
+    let other = connect(&format!("{}/1", server.url()), counting()).await;
+    lab.until_followed("a").await;
+    other.redis.call(other.count("a")).await.unwrap();
+    let calls = (0..2).map(|_| lab.count("a")).collect();
+    for answer in lab.redis.call_all(calls).await {
+        answer.unwrap();
+    }
+    assert_eq!(lab.hear("a", |number| number == 2).await, [1, 2]);
+    assert_ne!(lab.announcements("a"), other.announcements("a"));
+}

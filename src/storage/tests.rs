@@ -103,7 +103,6 @@ impl Lab for Folder {
 mod crash;
 mod model;
 mod reclaim;
-mod rules;
 
 impl Shelf for Folder {
     async fn open(&self) -> Arc<dyn CheckpointStore> {

@@ -35,7 +35,7 @@ impl RedisBroker {
         let (mut keys, mut args) = (Vec::new(), Vec::new());
         for channel in channels {
             let of = Keys::new(tag, channel.as_str());
-            keys.extend([of.of(Kind::Meta), of.of(Kind::Log)]);
+            keys.extend([Kind::Meta, Kind::Log, Kind::Blanks].map(|kind| of.of(kind)));
             args.push(channel.as_str().into());
         }
         Call {
@@ -133,6 +133,7 @@ impl RedisBroker {
         let kinds = [
             Kind::Meta,
             Kind::Log,
+            Kind::Blanks,
             Kind::State,
             Kind::Live,
             Kind::Tombstones,

@@ -11,13 +11,14 @@ use tidewire_protocol::{
     command::{Guard, Range},
 };
 
-use super::{
-    rules::{Model, SECOND, keeps},
-    *,
-};
+use super::*;
 use crate::broker::{
     BrokerError, Publish,
-    contract::{catch_up, channel, history, name, offsets, one, publish, state, text},
+    contract::{
+        catch_up, channel, history, name, offsets, one, publish,
+        rules::{Model, SECOND, keeps},
+        state, text,
+    },
 };
 
 #[derive(Debug, Clone)]

@@ -7,7 +7,7 @@
 local STATE, LIVE, TOMBSTONES, DUE, BLANKS = KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local at = tonumber(ARGV[4])
 local channel = read(KEYS[2])
-if not channel or at > channel.last or at < held(KEYS[3], keep(channel)) then return {'GONE'} end
+if not channel or at > channel.last or at < held(KEYS[3], BLANKS, keep(channel)) then return {'GONE'} end
 local entry = redis.call('XRANGE', KEYS[3], ARGV[4], ARGV[4])[1]
 local ts = entry and entry[2][2] or redis.call('HGET', BLANKS, ARGV[4])
 if not ts then return {'GONE'} end

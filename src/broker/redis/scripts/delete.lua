@@ -12,4 +12,4 @@ if channel then
   local epoch = ARGV[5] .. '.' .. generation .. '.1.'
   redis.call(ARGV[2], ARGV[3], 'reset 0 ' .. ts .. ' ' .. epoch .. '\n')
 end
-return {'OK', generation, head(KEYS[2], KEYS[3], ARGV[4])}
+return {'OK', generation, head(KEYS[2], KEYS[3], KEYS[8], ARGV[4])}

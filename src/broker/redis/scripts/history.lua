@@ -6,7 +6,7 @@
 -- offset from the first on is in it: one that is not in the stream was blanked.
 local CHUNK = 32 -- entries read at a time: a page bounded by bytes does not read far beyond it
 
-local row = head(KEYS[2], KEYS[3], ARGV[2])
+local row = head(KEYS[2], KEYS[3], KEYS[4], ARGV[2])
 local last, first = row[2], row[3]
 local low = math.max(tonumber(ARGV[3]), first)
 local high = math.min(tonumber(ARGV[4]), last)

@@ -21,27 +21,21 @@ local BLANK = '\1\4'
 
 -- The first offset history holds and a time not after that entry's; last + 1 where it holds none.
 -- Entries leave by logic at once and from memory in whole nodes (MAXLEN ~, MINID ~).
-local function held(log, channel)
-  local size, ttl = channel.size, channel.ttl
-  local last, from = channel.last, math.max(channel.first, channel.last - size + 1)
+local function held(log, blanks, channel)
+  local ttl, last = channel.ttl, channel.last
+  local from, from_ts = math.max(channel.first, last - channel.size + 1), channel.first_ts
   if from > last or now - channel.ts > ttl or redis.call('EXISTS', log) == 0 then
     return last + 1, now
   end
-  local from_ts = channel.first_ts
   if now - from_ts <= ttl then return from, from_ts end
   local to = last
   while from < to do
     local middle = math.floor((from + to) / 2)
-    -- Blanked entries are no longer in the stream: the next one that is speaks for them.
-    local entry = redis.call('XRANGE', log, text(middle), '+', 'COUNT', 1)[1]
-    local ts = entry and tonumber(entry[2][2])
-    if ts and now - ts > ttl then
-      from, from_ts = tonumber(string.match(entry[1], '^%d+')) + 1, now - ttl
-    else
-      to = middle
-    end
+    local entry = redis.call('XRANGE', log, text(middle), text(middle))[1]
+    local ts = entry and entry[2][2] or redis.call('HGET', blanks, text(middle))
+    if ts and now - tonumber(ts) > ttl then from = middle + 1 else to = middle end
   end
-  return from, math.max(from_ts, now - ttl)
+  return from, now - ttl
 end
 
 -- What the meta of a channel says; nil where there is none, or none that makes sense.
@@ -69,10 +63,10 @@ local function keep(channel)
 end
 
 -- A head: life, last offset, first offset held, state floor, generations, whether it has a meta.
-local function head(meta, log, name)
+local function head(meta, log, blanks, name)
   local channel = read(meta)
   if not channel then return {life_of_unknown(name), 0, 1, 0, '', 0} end
-  local first = held(log, keep(channel))
+  local first = held(log, blanks, keep(channel))
   local more = redis.call('HMGET', meta, 'floor', 'generations')
   return {channel.life, channel.last, first, tonumber(more[1] or '') or 0, more[2] or '', 1}
 end

@@ -128,7 +128,7 @@ end
 
 -- What the channel keeps became something else: what it may keep no more goes at once.
 local function keep_otherwise(channel)
-  channel.first, channel.first_ts = held(LOG, keep(channel))
+  channel.first, channel.first_ts = held(LOG, BLANKS, keep(channel))
   channel.keeps = ARGV[7]
   keep(channel)
   if channel.size == 0 then
@@ -145,7 +145,7 @@ local function append(channel, offset, ts)
     channel.first = channel.last + 1
   end
   if channel.first <= channel.last and now - channel.first_ts > channel.ttl then
-    channel.first, channel.first_ts = held(LOG, channel)
+    channel.first, channel.first_ts = held(LOG, BLANKS, channel)
     if channel.first <= channel.last then
       redis.call('XTRIM', LOG, 'MINID', '~', text(channel.first))
     end

@@ -1,11 +1,11 @@
 -- A page of keyed state in rising offset order; writes nothing.
--- KEYS: 2: meta, 3: log, 4: state, 5: live, 6: tombstones.
+-- KEYS: 2: meta, 3: log, 4: blanks, 5: state, 6: live, 7: tombstones.
 -- ARGV: 2: name, 3: lowest offset wanted, 4: 1 for a catch-up (tombstones and the newest without
 --   a key too), 5: most items, 6: most bytes.
 -- Answers {'OK', generation, head, more, {entry, …}}; an entry is what `publish` stored.
 local CHUNK = 64 -- entries looked up at a time
 
-local row = head(KEYS[2], KEYS[3], ARGV[2])
+local row = head(KEYS[2], KEYS[3], KEYS[4], ARGV[2])
 local catch_up = ARGV[4] == '1'
 local most, bytes = math.max(tonumber(ARGV[5]), 1), tonumber(ARGV[6])
 local items, size, more = {}, 0, 0
@@ -22,7 +22,7 @@ local function cursor(ranks, from)
     if at > #chunk then
       chunk = redis.call('ZRANGEBYSCORE', ranks, from, '+inf', 'LIMIT', skipped, CHUNK)
       skipped, at = skipped + #chunk, 1
-      if #chunk > 0 then chunk = redis.call('HMGET', KEYS[4], unpack(chunk)) end
+      if #chunk > 0 then chunk = redis.call('HMGET', KEYS[5], unpack(chunk)) end
     end
     at = at + 1
     return chunk[at - 1]
@@ -30,10 +30,10 @@ local function cursor(ranks, from)
 end
 
 if row[6] == 1 then
-  local heads, nexts = {}, {cursor(KEYS[5], ARGV[3])}
+  local heads, nexts = {}, {cursor(KEYS[6], ARGV[3])}
   if catch_up then
-    nexts[2] = cursor(KEYS[6], ARGV[3])
-    local keyless = redis.call('HGET', KEYS[4], '-')
+    nexts[2] = cursor(KEYS[7], ARGV[3])
+    local keyless = redis.call('HGET', KEYS[5], '-')
     if keyless and offset_of(keyless) >= tonumber(ARGV[3]) then heads[3] = keyless end
   end
   for which, following in pairs(nexts) do heads[which] = following() end

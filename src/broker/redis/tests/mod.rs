@@ -50,4 +50,6 @@ impl Lab for OnRedis {
     }
 }
 
+mod model;
+
 broker_contract!(OnRedis::new());

@@ -1,4 +1,5 @@
-//! What the rules say of one channel, in the plainest way; the model that `model` compares with.
+//! What the rules say of one channel, in the plainest way; the models of every broker's random tests
+//! compare with it.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,10 +7,10 @@ use tidewire_protocol::{Position, Publication, command::Guard};
 
 use crate::broker::{BrokerError, Publish, Retention, contract::name};
 
-pub(super) const SECOND: u64 = 1000;
+pub(crate) const SECOND: u64 = 1000;
 
 /// What each channel keeps; changed now and then.
-pub(super) fn keeps(which: usize) -> Retention {
+pub(crate) fn keeps(which: usize) -> Retention {
     let base = Retention {
         history_size: 6,
         history_ttl_ms: 15 * SECOND,
@@ -38,26 +39,26 @@ pub(super) fn keeps(which: usize) -> Retention {
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
-    pub(super) publication: Publication,
-    pub(super) due: u64,
+pub(crate) struct Entry {
+    pub(crate) publication: Publication,
+    pub(crate) due: u64,
 }
 
 /// One channel as the rules say.
 #[derive(Debug, Default)]
-pub(super) struct Model {
-    pub(super) last: Option<Position>,
-    pub(super) last_ts: u64,
-    pub(super) retention: Option<Retention>,
-    pub(super) log: Vec<Publication>,
-    pub(super) state: BTreeMap<String, Entry>,
-    pub(super) keyless: Option<Entry>,
-    pub(super) ids: HashMap<u8, (u64, String, u64)>,
-    pub(super) tombstone_max: u64,
-    pub(super) followed: bool,
+pub(crate) struct Model {
+    pub(crate) last: Option<Position>,
+    pub(crate) last_ts: u64,
+    pub(crate) retention: Option<Retention>,
+    pub(crate) log: Vec<Publication>,
+    pub(crate) state: BTreeMap<String, Entry>,
+    pub(crate) keyless: Option<Entry>,
+    pub(crate) ids: HashMap<u8, (u64, String, u64)>,
+    pub(crate) tombstone_max: u64,
+    pub(crate) followed: bool,
 }
 
-pub(super) fn said(item: &Publish) -> String {
+pub(crate) fn said(item: &Publish) -> String {
     format!(
         "{:?}{:?}{}{:?}",
         item.payload, item.key, item.delete, item.ttl_ms
@@ -65,11 +66,11 @@ pub(super) fn said(item: &Publish) -> String {
 }
 
 impl Model {
-    pub(super) fn head(&self) -> u64 {
+    pub(crate) fn head(&self) -> u64 {
         self.last.as_ref().map_or(0, |last| last.offset)
     }
 
-    pub(super) fn settle(&mut self, now: u64) {
+    pub(crate) fn settle(&mut self, now: u64) {
         let Some(keeps) = self.retention else { return };
         self.log
             .retain(|entry| entry.ts + keeps.history_ttl_ms >= now);
@@ -82,7 +83,7 @@ impl Model {
     }
 
     /// Whether the channel may have been forgotten.
-    pub(super) fn may_be_over(&self, now: u64) -> bool {
+    pub(crate) fn may_be_over(&self, now: u64) -> bool {
         let tombstones_over = self.state.values().all(|entry| entry.due <= now);
         !self.followed
             && self.log.is_empty()
@@ -91,7 +92,7 @@ impl Model {
             && self.last_ts + 30 * SECOND <= now
     }
 
-    pub(super) fn expected(
+    pub(crate) fn expected(
         &self,
         item: &Publish,
         id: Option<u8>,
@@ -139,7 +140,7 @@ impl Model {
         Ok(None)
     }
 
-    pub(super) fn apply(&mut self, item: &Publish, id: Option<u8>, position: Position, now: u64) {
+    pub(crate) fn apply(&mut self, item: &Publish, id: Option<u8>, position: Position, now: u64) {
         let keeps = item.retention;
         let ts = now.max(self.last_ts);
         let keyed = item.key.is_some() && keeps.state;
@@ -194,7 +195,7 @@ impl Model {
         self.settle(now);
     }
 
-    pub(super) fn blank(&mut self, offset: u64) {
+    pub(crate) fn blank(&mut self, offset: u64) {
         let Some(entry) = self.log.iter_mut().find(|entry| entry.offset == offset) else {
             return;
         };

@@ -12,7 +12,6 @@ use super::{
 };
 use crate::{
     broker::{BrokerError, Head, Publish, Published, Retention, fingerprint::Fingerprint},
-    random,
     redis::Call,
 };
 
@@ -22,7 +21,7 @@ const IDLE_MIN_MS: u64 = 2 * 3_600_000;
 /// No lifetime in Redis is longer: about 300 years, and instants stay exact in Lua.
 const LIFETIME_MAX_MS: u64 = 10_000_000_000_000;
 
-/// The kinds of keys of one channel that a change can touch, in the order of the scripts.
+/// The kinds of keys of one channel, in the order of `blank.lua` and `delete.lua`.
 const CHANGED: [Kind; 7] = [
     Kind::Meta,
     Kind::Log,
@@ -33,7 +32,7 @@ const CHANGED: [Kind; 7] = [
     Kind::Blanks,
 ];
 
-/// What the channel keeps, as `keep` in `prelude.lua` reads it.
+/// What the channel keeps, as `keep` in `channel.lua` reads it.
 fn keeps(retention: &Retention) -> String {
     let state_ttl = if retention.state {
         retention.state_ttl_ms
@@ -52,17 +51,57 @@ fn keeps(retention: &Retention) -> String {
     format!("{size} {history} {tombstones} {idle} {state}")
 }
 
-/// A life no log had before.
-fn fresh_life() -> String {
-    format!("{:010x}", random::bits() >> 24)
-}
-
 /// How long the publication is valid, ms; none: for ever.
 fn lifetime(item: &Publish) -> Option<u64> {
     let is_kept = item.retention.state && item.key.is_some() && !item.delete;
     let state = is_kept.then_some(item.retention.state_ttl_ms);
     let lifetime = item.ttl_ms.or(state)?;
     Some(lifetime.min(LIFETIME_MAX_MS))
+}
+
+/// The arguments of `publish.lua` after the data.
+fn arguments(
+    item: &Publish,
+    fingerprint: Option<Fingerprint>,
+    lifetime: Option<u64>,
+) -> [String; 10] {
+    let retention = &item.retention;
+    let (digest, id_ttl) = fingerprint.map_or_else(Default::default, |print| {
+        let ttl = retention.dedup_ttl_ms.clamp(1, LIFETIME_MAX_MS);
+        (hex(&print.body), ttl.to_string())
+    });
+    let (field, keys_max, lifetime) = if retention.state {
+        let key = item.key.as_ref();
+        (
+            key.map_or_else(|| "-".to_owned(), |key| format!("={key}")),
+            retention.state_keys.to_string(),
+            lifetime.map_or_else(String::new, |ms| ms.to_string()),
+        )
+    } else {
+        Default::default()
+    };
+    let is_removal = retention.state && item.delete && item.key.is_some();
+    let (guard, offset) = match &item.guard {
+        None => Default::default(),
+        Some(Guard::Absent) => ("absent".to_owned(), String::new()),
+        Some(Guard::At(at)) => (at.epoch.to_string(), at.offset.to_string()),
+    };
+    [
+        keeps(retention),
+        retention.history_size.to_string(),
+        digest,
+        id_ttl,
+        field,
+        keys_max,
+        lifetime,
+        if is_removal {
+            "1".to_owned()
+        } else {
+            String::new()
+        },
+        guard,
+        offset,
+    ]
 }
 
 impl RedisBroker {
@@ -72,40 +111,22 @@ impl RedisBroker {
         let of = Keys::new(tag, item.channel.as_str());
         let lifetime = lifetime(item);
         let fingerprint = Fingerprint::of(item);
-        let mut keys: Vec<_> = CHANGED.iter().map(|kind| of.of(*kind)).collect();
+        let state = [Kind::State, Kind::Live, Kind::Tombstones, Kind::Due];
+        let mut keys = vec![of.of(Kind::Meta), of.of(Kind::Log)];
         keys.push(of.of_id(&fingerprint.map_or([0; 16], |print| print.id)));
-        keys.extend([keys::names(tag), keys::ends(tag)]);
-        let field = item
-            .key
-            .as_ref()
-            .map_or_else(|| "-".to_owned(), |key| format!("={key}"));
-        let is_removal = item.delete && item.key.is_some();
-        let (guard, offset) = match &item.guard {
-            None => (String::new(), String::new()),
-            Some(Guard::Absent) => ("absent".to_owned(), String::new()),
-            Some(Guard::At(at)) => (at.epoch.to_string(), at.offset.to_string()),
-        };
-        let texts = [
-            keeps(&item.retention),
-            item.retention.state_keys.to_string(),
-            field,
-            u8::from(is_removal).to_string(),
-            lifetime.map_or_else(String::new, |ms| ms.to_string()),
-            fingerprint.map_or_else(String::new, |print| hex(&print.body)),
-            item.retention
-                .dedup_ttl_ms
-                .clamp(1, LIFETIME_MAX_MS)
-                .to_string(),
-            guard,
-            offset,
-        ];
+        keys.extend(state.map(|kind| of.of(kind)));
+        keys.extend([of.of(Kind::Blanks), keys::names(tag), keys::ends(tag)]);
         let mut args = self.announced(&of);
         args.extend([
             item.channel.as_str().into(),
             encoding::encode(item, lifetime),
-            fresh_life().into(),
         ]);
+        let texts = arguments(item, fingerprint, lifetime);
         args.extend(texts.map(String::into_bytes));
+        // Missing is as empty, and cheaper for the server.
+        while args.last().is_some_and(Vec::is_empty) {
+            args.pop();
+        }
         Call {
             partition,
             script: &scripts::PUBLISH,
@@ -165,7 +186,7 @@ impl RedisBroker {
     }
 
     pub(super) async fn delete_log(&self, channel: &ChannelName) -> Result<Head, BrokerError> {
-        let args = [channel.to_string(), fresh_life()];
+        let args = [channel.to_string()];
         let call = self.change(channel, &scripts::DELETE, args);
         let answer = self
             .redis

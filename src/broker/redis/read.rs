@@ -15,7 +15,7 @@ use super::{
     scripts,
 };
 use crate::{
-    broker::{BrokerError, Head, HistoryPage, PageLimit, StatePage, StateQuery, lineage::Parts},
+    broker::{BrokerError, Head, HistoryPage, PageLimit, StatePage, StateQuery},
     redis::{Call, Partition},
 };
 
@@ -145,10 +145,9 @@ impl RedisBroker {
             .await
             .map_err(|error| self.failed(&error))?;
         let (head, more, mut fields) = page(answer)?;
-        let life = Parts::of(&head.position.epoch).life;
         let mut items = Vec::new();
         while !fields.is_empty() {
-            items.push(state_item(life, fields.bytes()?)?);
+            items.push(state_item(fields.bytes()?)?);
         }
         Ok(StatePage { head, items, more })
     }
@@ -261,7 +260,7 @@ fn page(answer: ::redis::Value) -> Result<(Head, bool, Fields), Damaged> {
 }
 
 /// Reads `offset ts due epoch\ndata`.
-fn state_item(life: &str, mut entry: bytes::Bytes) -> Result<StateItem, Damaged> {
+fn state_item(mut entry: bytes::Bytes) -> Result<StateItem, Damaged> {
     let damaged = Damaged("an entry of the state");
     let Some(end) = entry.iter().position(|byte| *byte == b'\n') else {
         return Err(damaged);
@@ -277,7 +276,7 @@ fn state_item(life: &str, mut entry: bytes::Bytes) -> Result<StateItem, Damaged>
     };
     let (offset, ts) = (number(offset.as_bytes())?, number(ts.as_bytes())?);
     Ok(StateItem {
-        epoch: epoch(&format!("{life}.{minted}"))?,
+        epoch: epoch(minted)?,
         publication: Arc::new(encoding::decode(offset, ts, data)?),
     })
 }

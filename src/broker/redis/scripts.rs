@@ -3,25 +3,23 @@
 
 use crate::redis::Script;
 
+/// The text of a script: the checks every step begins with, then files in their order.
 macro_rules! script {
-    ($name:ident, $file:literal) => {
+    ($name:ident, $as:literal, $($file:literal),+) => {
         pub(super) static $name: Script = Script::new(
-            $file,
-            concat!(
-                include_str!("scripts/prelude.lua"),
-                include_str!(concat!("scripts/", $file, ".lua"))
-            ),
+            $as,
+            concat!(include_str!("scripts/step.lua"), $(include_str!(concat!("scripts/", $file, ".lua"))),+),
         );
     };
 }
 
-script!(PUBLISH, "publish");
-script!(HEADS, "heads");
-script!(HISTORY, "history");
-script!(STATE, "state");
-script!(NAMES, "names");
-script!(BLANK, "blank");
-script!(DELETE, "delete");
+script!(PUBLISH, "publish", "publish", "channel", "publish_rest");
+script!(HEADS, "heads", "channel", "heads");
+script!(HISTORY, "history", "channel", "history");
+script!(STATE, "state", "channel", "state");
+script!(NAMES, "names", "names");
+script!(BLANK, "blank", "channel", "blank");
+script!(DELETE, "delete", "channel", "delete");
 
 /// Every script, for the handshake of each connection.
 pub(crate) static SCRIPTS: [&Script; 7] =

@@ -48,6 +48,5 @@ elseif epoch then
     redis.call('PEXPIREAT', DUE, text(channel.ends))
   end
 end
-redis.call(ARGV[2], ARGV[3], 'blank ' .. ARGV[4] .. ' ' .. ts .. ' '
-  .. channel.life .. '.' .. channel.epoch .. '\n')
+redis.call(ARGV[2], ARGV[3], 'blank ' .. ARGV[4] .. ' ' .. ts .. ' ' .. channel.epoch .. '\n')
 return {'OK'}

@@ -1,299 +1,66 @@
 -- One publication, whole or not at all: dedup, guard, bounds of the state, append, state,
 -- announcement. Scripts do not roll back, so the write that can fail (memory, a key of another
 -- type) comes first and by `pcall`, after every key it will touch was read once.
--- KEYS: 2: meta, 3: log, 4: state, 5: live, 6: tombstones, 7: due, 8: blanks, 9: record of the id,
+-- This file takes the common case, in half the time: the channel is as its last publication left
+-- it, by this generation, nothing of it is due and nothing can be refused. Whatever else it is,
+-- nothing is done here and `publish_rest.lua` follows.
+-- KEYS: 2: meta, 3: log, 4: record of the id, 5: state, 6: live, 7: tombstones, 8: due, 9: blanks,
 --   10: names, 11: ends of names.
--- ARGV: 2: PUBLISH or SPUBLISH, 3: channel of announcements, 4: name, 5: data, 6: a life to begin
---   where the log is damaged, 7: what the channel keeps (see `keep`), 8: most keys of the state,
---   9: field of the state: '=' and the key, '-' without a key, 10: 1 for a removal of the key,
---   11: lifetime of the publication ms or '', 12: digest of the body or '' without an id,
---   13: lifetime of the id ms, 14: guard: '', 'absent' or an epoch, 15: offset of the guard.
+-- ARGV: 2: PUBLISH or SPUBLISH, 3: channel of announcements, 4: name, 5: data, 6: what the channel
+--   keeps (see `keep` in channel.lua), 7: size of its history. From here on missing is as '':
+--   8: digest of the body or '' without an id, 9: lifetime of the id ms,
+--   10: field of the state: '=' and the key, '-' without a key, '' without a state, 11: most keys
+--   of the state, 12: lifetime of the publication ms or '', 13: 1 for a removal of the key,
+--   14: guard: '', 'absent' or an epoch, 15: offset of the guard.
 -- Answers {'OK', offset, epoch}, {'DUPLICATE', offset, epoch}, {'CONFLICT'}, {'FULL'},
 -- {'REFUSED', offset, epoch} with the last position, or the error of the write.
-local META, LOG, STATE, LIVE, TOMBSTONES, DUE, BLANKS =
-  KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
-local ID, NAMES, ENDS = KEYS[9], KEYS[10], KEYS[11]
 local INTEGER_MAX = 9007199254740991
-local SEGMENTS_MAX = 16 -- of a lineage, as in lineage.rs
--- Expired keys and tombstones one publication clears away, so that its time is bounded; and where
--- the state seems full: an expired key must not keep a new one out.
-local PURGE, PURGE_FULL = 16, 1024
-local NAMES_PURGE = 16 -- names of ended channels one publication clears away
+local META, LOG, STATE, LIVE, TOMBSTONES, DUE = KEYS[2], KEYS[3], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local data, digest, field, removal = ARGV[5], ARGV[8] or '', ARGV[10] or '', ARGV[13] == '1'
+local stateful, keys_max = field ~= '', tonumber(ARGV[11])
+local keyed, lifetime = stateful and field ~= '-', tonumber(ARGV[12])
 
-local data, field, removal, lifetime = ARGV[5], ARGV[9], ARGV[10] == '1', tonumber(ARGV[11])
-local keys_max, digest, guard = tonumber(ARGV[8]), ARGV[12], ARGV[14]
-local stateful = string.sub(ARGV[7], -1) == '1'
-local keyed = stateful and field ~= '-'
-
-local function base36(number)
-  local digits = ''
-  repeat
-    local digit = number % 36
-    digits = string.sub('0123456789abcdefghijklmnopqrstuvwxyz', digit + 1, digit + 1) .. digits
-    number = math.floor(number / 36)
-  until number == 0
-  return digits
+local meta = redis.call('HMGET', META, 'last', 'ts', 'epoch', 'keeps', 'care')
+local last, ts, epoch = tonumber(meta[1]), tonumber(meta[2]), meta[3]
+-- An epoch is a life of 10 characters, the generation of 12, and more.
+local common = last and ts and epoch and string.sub(epoch, 12, 23) == generation
+  and meta[4] == ARGV[6] and now < (tonumber(meta[5]) or 0) and (ARGV[14] or '') == ''
+  and not (digest ~= '' and redis.call('GET', KEYS[4]))
+if common and stateful then
+  local live, idle = redis.call('ZCARD', LIVE), string.match(ARGV[6], '^%d+ %d+ %d+ (%d+)')
+  common = live < keys_max and redis.call('ZCARD', TOMBSTONES) <= keys_max
+    and redis.call('HLEN', STATE) > 0 and redis.call('ZCOUNT', DUE, '-inf', string.format('%d', now)) == 0
+    -- Keys of Redis that would begin here, and what would outlive them, are not common.
+    and not removal and (lifetime or 0) <= tonumber(idle) and keyed == (lifetime ~= nil)
+    and (not keyed or (live > 0 and redis.call('EXISTS', DUE) == 1))
 end
-
--- The epoch's text after the life, as this generation mints from `start` on.
-local function minted(channel, start)
-  if channel.epoch and string.match(channel.epoch, '^[^.]*') == generation then
-    return channel.epoch, false
-  end
-  local previous = channel.epoch and string.match(channel.epoch, '^[^.]*') or ''
-  return generation .. '.' .. base36(start) .. '.' .. previous, true
-end
-
--- Drops one entry of the state; whether it was a tombstone, and then its offset.
-local function drop(which)
-  local offset = tonumber(redis.call('ZSCORE', TOMBSTONES, which) or '')
-  redis.call('HDEL', STATE, which)
-  redis.call('ZREM', DUE, which)
-  redis.call('ZREM', offset and TOMBSTONES or LIVE, which)
-  return offset
-end
-
--- Drops what is due and the oldest tombstones past their bound. A dropped tombstone raises the
--- floor, at once with it.
-local function purge()
-  local most = redis.call('ZCARD', LIVE) >= keys_max and PURGE_FULL or PURGE
-  local due = redis.call('ZRANGEBYSCORE', DUE, '-inf', text(now), 'LIMIT', 0, most)
-  local surplus = redis.call('ZCARD', TOMBSTONES) - keys_max
-  local floor = 0
-  for _, which in ipairs(due) do
-    local offset = drop(which)
-    if offset then
-      surplus = surplus - 1
-      floor = math.max(floor, offset)
+if common then
+  -- Numbers as texts: Redis writes a Lua number several times slower.
+  local time = math.max(now, ts)
+  local offset, when = string.format('%d', last + 1), string.format('%d', time)
+  local added = ARGV[7] == '0' or redis.pcall('XADD', LOG, 'NOMKSTREAM', 'MAXLEN', '~', ARGV[7],
+    offset .. '-0', 't', when, 'd', data)
+  -- A stream that is missing, ahead or refused is not common either: nothing was written.
+  if added and type(added) ~= 'table' then
+    local counted = redis.pcall('HSET', META, 'last', offset, 'ts', when)
+    if type(counted) == 'table' then return counted end
+    if stateful then
+      local due = lifetime and math.min(time + lifetime, INTEGER_MAX) or 0
+      due = string.format('%d', due)
+      redis.call('HSET', STATE, field,
+        offset .. ' ' .. when .. ' ' .. due .. ' ' .. epoch .. '\n' .. data)
+      if keyed then
+        redis.call('ZADD', LIVE, offset, field)
+        redis.call('ZREM', TOMBSTONES, field)
+        redis.call('ZADD', DUE, due, field)
+      else
+        redis.call('ZREM', DUE, field)
+      end
     end
-  end
-  if surplus > 0 then
-    for _, which in ipairs(redis.call('ZRANGE', TOMBSTONES, 0, math.min(surplus, most) - 1)) do
-      floor = math.max(floor, drop(which) or 0)
+    if digest ~= '' then
+      redis.call('SET', KEYS[4], digest .. ' ' .. offset .. ' ' .. epoch, 'PX', ARGV[9])
     end
-  end
-  if floor > 0 then
-    local before = tonumber(redis.call('HGET', META, 'floor') or '') or 0
-    if floor > before then redis.call('HSET', META, 'floor', text(floor)) end
+    redis.call(ARGV[2], ARGV[3], 'append ' .. offset .. ' ' .. when .. ' ' .. epoch .. '\n' .. data)
+    return {'OK', offset, epoch}
   end
 end
-
--- The last offset of the key or of the channel (0: none), and its epoch's text after the life.
-local function last_of(channel)
-  if not keyed then return channel.last, (minted(channel, channel.last + 1)) end
-  local offset = tonumber(redis.call('ZSCORE', LIVE, field) or '')
-  local due = offset and tonumber(redis.call('ZSCORE', DUE, field) or '')
-  if not offset or (due and due <= now) then return 0, (minted(channel, channel.last + 1)) end
-  local entry = redis.call('HGET', STATE, field) or ''
-  return offset, string.match(entry, '^%d+ %d+ %d+ (%S+)\n') or ''
-end
-
--- Whether the position the guard names is on this log: `Lineage::stand` in lineage.rs.
-local function on_log(channel)
-  local life, theirs, start, previous =
-    string.match(guard, '^([^.]*)%.([^.]*)%.([^.]*)%.([^.]*)$')
-  if life ~= channel.life then return false end
-  local ends, before = {}, nil
-  local segments = redis.call('HGET', META, 'generations') or ''
-  for begun, from in string.gmatch(segments, '([^.;]+)%.([^.;]+)%.[^.;]*') do
-    if before then ends[before] = tonumber(from, 36) - 1 end
-    before = begun
-  end
-  if before then ends[before] = channel.last end
-  ends[generation] = ends[generation] or channel.last
-  local follows = ends[previous] and math.min(ends[previous], (tonumber(start, 36) or 1) - 1)
-  return tonumber(ARGV[15]) <= (ends[theirs] or follows or -1)
-end
-
--- The answer to an id that was applied before.
-local function seen(channel)
-  local record = digest ~= '' and redis.call('GET', ID)
-  if not record then return nil end
-  local body, offset, life, epoch = string.match(record, '^(%S+) (%d+) ([^.]+)(%S+)$')
-  if life ~= channel.life then return nil end
-  if body ~= digest then return {'CONFLICT'} end
-  return {'DUPLICATE', offset, life .. epoch}
-end
-
--- The answer where the guard does not hold or the state has no room.
-local function refused(channel)
-  local adds = keyed and not removal and redis.call('ZCARD', LIVE) >= keys_max
-  if guard == '' and not adds then return nil end
-  local last, epoch = last_of(channel)
-  local holds = guard == '' or (guard == 'absent' and last == 0)
-    or (last ~= 0 and tonumber(ARGV[15]) == last and on_log(channel))
-  if not holds then return {'REFUSED', text(last), channel.life .. '.' .. epoch} end
-  return adds and last == 0 and {'FULL'} or nil
-end
-
--- What the channel keeps became something else: what it may keep no more goes at once.
-local function keep_otherwise(channel)
-  channel.first, channel.first_ts = held(LOG, BLANKS, keep(channel))
-  channel.keeps = ARGV[7]
-  keep(channel)
-  if channel.size == 0 then
-    redis.call('DEL', LOG, BLANKS)
-  elseif channel.first <= channel.last then
-    redis.call('XTRIM', LOG, 'MINID', text(channel.first))
-  end
-  if not channel.state then redis.call('DEL', STATE, LIVE, TOMBSTONES, DUE) end
-end
-
--- Appends to the stream; the error, or 'AHEAD' where the stream has gone further than the counter.
-local function append(channel, offset, ts)
-  if channel.first <= channel.last and redis.call('EXISTS', LOG) == 0 then
-    channel.first = channel.last + 1
-  end
-  if channel.first <= channel.last and now - channel.first_ts > channel.ttl then
-    channel.first, channel.first_ts = held(LOG, BLANKS, channel)
-    if channel.first <= channel.last then
-      redis.call('XTRIM', LOG, 'MINID', '~', text(channel.first))
-    end
-  end
-  if channel.first > channel.last then
-    redis.call('DEL', LOG, BLANKS)
-    channel.first, channel.first_ts, channel.log_ends = channel.last + 1, ts, 0
-  end
-  local added = redis.pcall('XADD', LOG, 'MAXLEN', '~', text(channel.size), offset .. '-0',
-    't', text(ts), 'd', data)
-  if type(added) ~= 'table' or not added.err then return nil end
-  return string.find(added.err, 'equal or smaller', 1, true) and 'AHEAD' or added
-end
-
--- Makes the publication the newest of its key, or the newest without one.
-local function set_state(channel, entries, offset, ts, epoch)
-  local due = 0
-  if removal then due = ts + channel.tombstones
-  elseif lifetime then due = math.min(ts + lifetime, INTEGER_MAX) end
-  -- A key of Redis that begins needs its lifetime.
-  local function rank(key, score)
-    if redis.call('ZADD', key, score, field) == 1 and redis.call('ZCARD', key) == 1 then
-      redis.call('PEXPIREAT', key, text(channel.ends))
-    end
-  end
-  local header = table.concat({offset, text(ts), text(due), epoch}, ' ')
-  redis.call('HSET', STATE, field, header .. '\n' .. data)
-  if entries == 0 then redis.call('PEXPIREAT', STATE, text(channel.ends)) end
-  if field ~= '-' then
-    redis.call('ZREM', removal and LIVE or TOMBSTONES, field)
-    rank(removal and TOMBSTONES or LIVE, offset)
-  end
-  if due > 0 then rank(DUE, text(due)) else redis.call('ZREM', DUE, field) end
-end
-
--- Lets every key live on, and the name be listed. The list is a convenience: what is wrong with
--- it must not stop a publication half way.
-local function extend(channel)
-  local ends = text(channel.ends)
-  for _, key in ipairs({META, STATE, LIVE, TOMBSTONES, DUE}) do
-    redis.call('PEXPIREAT', key, ends)
-  end
-  redis.pcall('ZADD', NAMES, 0, ARGV[4])
-  redis.pcall('ZADD', ENDS, ends, ARGV[4])
-  local over = redis.pcall('ZRANGEBYSCORE', ENDS, '-inf', text(now), 'LIMIT', 0, NAMES_PURGE)
-  for _, name in ipairs(over) do
-    redis.pcall('ZREM', NAMES, name)
-    redis.pcall('ZREM', ENDS, name)
-  end
-  for _, key in ipairs({NAMES, ENDS}) do
-    if redis.call('PTTL', key) < channel.ends - now then redis.call('PEXPIREAT', key, ends) end
-  end
-end
-
-local function extend_log(channel)
-  redis.call('PEXPIREAT', LOG, text(channel.log_ends))
-  redis.call('PEXPIREAT', BLANKS, text(channel.log_ends))
-  local blanks = redis.pcall('HKEYS', BLANKS)
-  for _, offset in ipairs(blanks) do
-    if tonumber(offset) < channel.first then redis.call('HDEL', BLANKS, offset) end
-  end
-end
-
--- The counters after the publication, and what else of the meta became another.
-local function write_meta(channel, known, offset, ts, epoch, begun)
-  local fields = {'last', offset, 'ts', text(ts)}
-  local function put(name, value)
-    fields[#fields + 1], fields[#fields + 2] = name, value
-  end
-  if not known then put('life', channel.life) end
-  if channel.kept ~= channel.keeps then put('keeps', channel.keeps) end
-  if channel.first ~= channel.was_first or channel.first_ts ~= channel.was_first_ts then
-    put('first', text(channel.first))
-    put('first_ts', text(channel.first_ts))
-  end
-  if begun then
-    local segments = {}
-    for segment in string.gmatch(redis.call('HGET', META, 'generations') or '', '[^;]+') do
-      segments[#segments + 1] = segment
-    end
-    segments[#segments + 1] = epoch
-    put('epoch', epoch)
-    put('generations', table.concat(segments, ';', math.max(#segments - SEGMENTS_MAX, 0) + 1))
-  end
-  local idle = math.max(channel.idle, channel.state and lifetime or 0)
-  local extends = now + idle > channel.ends
-  if extends then
-    channel.ends = now + idle + math.floor(idle / 4) + 1
-    put('until', text(channel.ends))
-  end
-  local extends_log = channel.size > 0 and now + channel.ttl > channel.log_ends
-  if extends_log then
-    channel.log_ends = now + channel.ttl + math.floor(channel.ttl / 4) + 1
-    put('log_until', text(channel.log_ends))
-  end
-  local written = redis.pcall('HSET', META, unpack(fields))
-  return type(written) == 'table' and written or nil, extends, extends_log
-end
-
-local function announce(kind, offset, ts, epoch, rest)
-  local payload = kind .. ' ' .. offset .. ' ' .. text(ts) .. ' ' .. epoch .. '\n' .. rest
-  redis.call(ARGV[2], ARGV[3], payload)
-end
-
--- Publishes. Begins the life `fresh` where it is given; nil: the stream went further than the
--- counter, and a fresh life is to be begun.
-local function publish(fresh)
-  local channel = not fresh and read(META)
-  local known = channel and true
-  if not known then
-    if not fresh and redis.call('EXISTS', META, LOG, STATE) > 0 then return nil end
-    channel = {
-      life = fresh or life_of_unknown(ARGV[4]), last = 0, ts = 0, keeps = ARGV[7],
-      first = 1, first_ts = 0, ends = 0, log_ends = 0,
-    }
-  end
-  local answer = known and seen(channel)
-  if answer then return answer end
-  if known and stateful then purge() end
-  answer = refused(channel)
-  if answer then return answer end
-  channel.kept, channel.was_first, channel.was_first_ts =
-    known and channel.keeps, channel.first, channel.first_ts
-  if known and channel.keeps ~= ARGV[7] then keep_otherwise(channel) else keep(channel) end
-
-  local offset, ts = text(channel.last + 1), math.max(now, channel.ts)
-  local entries = channel.state and redis.call('HLEN', STATE)
-  local failed = channel.size > 0 and append(channel, offset, ts)
-  if failed == 'AHEAD' then return nil end
-  if failed then return failed end
-  local epoch, begun = minted(channel, channel.last + 1)
-  local extends, extends_log
-  failed, extends, extends_log = write_meta(channel, known, offset, ts, epoch, begun)
-  if failed then return failed end
-  if channel.state then set_state(channel, entries, offset, ts, epoch) end
-  epoch = channel.life .. '.' .. epoch
-  if digest ~= '' then
-    redis.call('SET', ID, digest .. ' ' .. offset .. ' ' .. epoch, 'PX', ARGV[13])
-  end
-  if extends then extend(channel) end
-  if extends_log then extend_log(channel) end
-  if fresh then announce('reset', '0', ts, epoch, '') end
-  announce('append', offset, ts, epoch, data)
-  return {'OK', offset, epoch}
-end
-
-local answer = publish()
-if answer then return answer end
--- Nothing of this log can be trusted: it is forgotten, and what is known of it told apart.
-redis.call('DEL', META, LOG, STATE, LIVE, TOMBSTONES, DUE, BLANKS)
-return publish(ARGV[6])

@@ -1,19 +1,21 @@
--- Put before every script of this folder.
--- KEYS[1]: the partition's generation hash (g, id, seed).
--- ARGV[1]: the generation that the calling connection found in its handshake.
--- Answers {'STALE', generation} where they differ: the primary was replaced unnoticed, or left.
-local generation = ARGV[1]
-local partition = redis.call('HMGET', KEYS[1], 'g', 'seed')
-if partition[1] ~= generation then return {'STALE', partition[1] or ''} end
-local clock = redis.call('TIME')
--- Unix ms. Never `..` a Lua number: large ones become 1e+14; `text` writes them.
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+-- What the scripts of this folder know of a channel. After `step.lua`.
+
+-- Never `..` a Lua number: large ones become 1e+14.
 local function text(number) return string.format('%d', number) end
+
+-- Ten digits that nobody can guess who does not know the partition's seed.
+local function life_of(what)
+  return string.sub(redis.sha1hex((redis.call('HGET', KEYS[1], 'seed') or '') .. what), 1, 10)
+end
 
 -- The life of a channel that has no meta: the same for all who ask within an hour of Redis' clock.
 local function life_of_unknown(name)
-  local hour = text(math.floor(clock[1] / 3600))
-  return string.sub(redis.sha1hex((partition[2] or '') .. name .. hour), 1, 10)
+  return life_of(name .. text(math.floor(clock[1] / 3600)))
+end
+
+-- A life no log had before.
+local function fresh_life(name)
+  return life_of(name .. clock[1] .. '.' .. clock[2])
 end
 
 -- The data of a blanked entry as `encoding.rs` reads it: version 1, only the flag `deleted`.
@@ -35,7 +37,8 @@ local function held(log, blanks, channel)
     local ts = entry and entry[2][2] or redis.call('HGET', blanks, text(middle))
     if ts and now - tonumber(ts) > ttl then from = middle + 1 else to = middle end
   end
-  return from, now - ttl
+  local entry = redis.call('XRANGE', log, text(from), text(from))[1]
+  return from, entry and tonumber(entry[2][2]) or now - ttl
 end
 
 -- What the meta of a channel says; nil where there is none, or none that makes sense.

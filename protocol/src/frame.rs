@@ -63,6 +63,30 @@ impl Recovery {
     }
 }
 
+/// What an accepted publication has reached when it is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Acknowledge {
+    /// The log, in one place.
+    #[default]
+    Log,
+    /// The log, and a copy of it elsewhere.
+    Replicated,
+}
+
+impl Acknowledge {
+    /// Every class.
+    pub const ALL: [Self; 2] = [Self::Log, Self::Replicated];
+
+    /// The name on the wire, in answers and in configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::Replicated => "replicated",
+        }
+    }
+}
+
 /// Why a range of publications is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum GapReason {
@@ -153,6 +177,8 @@ pub enum Frame {
         position: Position,
         /// The id had been applied before; this is the first position.
         duplicate: bool,
+        /// What it has reached.
+        acknowledged: Acknowledge,
     },
     /// A page of history.
     HistoryPage {

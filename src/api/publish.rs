@@ -87,6 +87,7 @@ pub(super) enum Outcome {
         epoch: String,
         offset: u64,
         duplicate: bool,
+        acknowledged: &'static str,
     },
     Refused {
         channel: String,
@@ -352,6 +353,7 @@ fn outcome((channel, outcome): Told) -> Outcome {
             epoch: published.position.epoch.to_string(),
             offset: published.position.offset,
             duplicate: published.duplicate,
+            acknowledged: published.acknowledged.name(),
         },
         Err(refusal) => Outcome::Refused {
             channel: shown(channel),

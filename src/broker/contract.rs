@@ -9,6 +9,7 @@ use std::{
 use tidewire_protocol::{
     ChannelName, Epoch, Name, Payload, Position, Publication,
     command::{Guard, Range},
+    frame::Acknowledge,
 };
 
 use super::{
@@ -90,6 +91,7 @@ pub(crate) const KEEPS: Retention = Retention {
     state_ttl_ms: 3_600_000,
     tombstone_ttl_ms: 3_600_000,
     dedup_ttl_ms: 120_000,
+    acknowledge: Acknowledge::Log,
 };
 
 pub(crate) const PAGE: PageLimit = PageLimit {

@@ -16,7 +16,7 @@ use std::{fmt::Debug, future::Future, pin::Pin, sync::Arc};
 use tidewire_protocol::{
     ChannelName, Epoch, ErrorCode, Name, Payload, Position,
     command::{Guard, Range},
-    frame::{Publication, StateItem},
+    frame::{Acknowledge, Publication, StateItem},
 };
 
 use self::lineage::Lineage;
@@ -42,6 +42,8 @@ pub struct Retention {
     pub tombstone_ttl_ms: u64,
     /// How long publication ids are remembered, ms: 2 minutes, at least the session's ttl.
     pub dedup_ttl_ms: u64,
+    /// What a publication must reach before it is answered, where the broker has copies.
+    pub acknowledge: Acknowledge,
 }
 
 /// One publication to make. Rights, names and sizes were checked by the caller.
@@ -78,6 +80,8 @@ pub struct Published {
     pub position: Position,
     /// The id had been applied before: this is its first position.
     pub duplicate: bool,
+    /// What it has reached.
+    pub acknowledged: Acknowledge,
 }
 
 /// Why the broker refused.

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc, time::Duration};
 
-use tidewire_protocol::ChannelName;
+use tidewire_protocol::{ChannelName, frame::Acknowledge};
 
 use super::{
     error::Problem,
@@ -73,6 +73,18 @@ impl Setting for Presence {
     }
 }
 
+impl Setting for Acknowledge {
+    const EXPECTED: &'static str = "\"log\" or \"replicated\"";
+
+    fn from_text(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.name() == text)
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(quoted(self.name()))
+    }
+}
+
 section! {
     /// What the channels of one namespace keep and allow.
     pub struct Namespace {
@@ -86,6 +98,8 @@ section! {
         state_keys: NonZeroU32 = NonZeroU32::MIN.saturating_add(9_999),
         /// How long a key lives without being published again, so that forgotten ones go.
         state_ttl: Duration = Duration::from_secs(7 * 86_400),
+        /// What a publication must reach before it is answered: "log", or "replicated", a replica of Redis too, against the failover that lags.
+        acknowledge: Acknowledge = Acknowledge::Log,
         /// Who is there: "members" (listed up to 1,000), "count", or false; telling others is opted into.
         presence: Presence = Presence::Off,
         /// Publications a second one client may send here: typing and clicking pass, floods do not.
@@ -110,6 +124,7 @@ impl Namespace {
             state_ttl_ms: millis(self.state_ttl),
             tombstone_ttl_ms: millis(tombstones),
             dedup_ttl_ms: millis(session_ttl.max(DEDUP_TTL_MIN)),
+            acknowledge: self.acknowledge,
         }
     }
 
@@ -121,6 +136,7 @@ impl Namespace {
             state: true,
             state_keys: NonZeroU32::MIN.saturating_add(PRESENCE_KEYS - 1),
             state_ttl: Duration::from_millis(PRESENCE_TTL_MS),
+            acknowledge: Acknowledge::Log,
             presence: Presence::Off,
             ..self.clone()
         }

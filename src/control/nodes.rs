@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tidewire_protocol::{ChannelName, Name, Payload};
+use tidewire_protocol::{ChannelName, Name, Payload, frame::Acknowledge};
 use tokio::{
     sync::watch,
     time::{Instant, MissedTickBehavior, interval},
@@ -212,6 +212,7 @@ impl Nodes {
                 state_ttl_ms: LEASE_MS,
                 tombstone_ttl_ms: LEASE_MS,
                 dedup_ttl_ms: LEASE_MS,
+                acknowledge: Acknowledge::Log,
             },
             payload: Some(Payload::Json(Bytes::from(serde_json::to_vec(lease).ok()?))),
             key: Some(self.node.clone()),

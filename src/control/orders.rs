@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tidewire_protocol::{ChannelName, Name, Payload, Publication};
+use tidewire_protocol::{ChannelName, Name, Payload, Publication, frame::Acknowledge};
 
 use crate::broker::{Publish, Retention};
 
@@ -99,5 +99,6 @@ pub const fn retention() -> Retention {
         state_ttl_ms: super::revocations::TTL_MS_MAX,
         tombstone_ttl_ms: HOUR_MS,
         dedup_ttl_ms: HOUR_MS,
+        acknowledge: Acknowledge::Log,
     }
 }

@@ -218,6 +218,7 @@ async fn publish(connection: &Arc<Connection>, pubs: Vec<Pub>, budgets: &mut Bud
                 i,
                 position: published.position,
                 duplicate: published.duplicate,
+                acknowledged: published.acknowledged,
             },
             Err(error) => connection.broker_error(Some(i), error),
         });

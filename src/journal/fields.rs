@@ -2,6 +2,7 @@
 
 use super::record::{ChannelRecord, Data, Dedup, PublicationRecord, Reader, put, put_text};
 use crate::broker::Retention;
+use tidewire_protocol::frame::Acknowledge;
 
 const HISTORY: u16 = 1;
 const STATE: u16 = 1 << 1;
@@ -135,6 +136,8 @@ impl<'a> ChannelRecord<'a> {
             history_size: u32::from_le_bytes(from.take()?),
             state_keys: u32::from_le_bytes(from.take()?),
             state: from.take::<1>()?[0] != 0,
+            // There are no copies to wait for.
+            acknowledge: Acknowledge::Log,
         };
         Some(Self {
             life,

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use tidewire_protocol::{ChannelName, Payload};
+use tidewire_protocol::{ChannelName, Payload, frame::Acknowledge};
 
 use super::{Node, NodeError};
 use crate::{
@@ -32,6 +32,7 @@ fn publication(channel: &ChannelName) -> Publish {
             state_ttl_ms: 60_000,
             tombstone_ttl_ms: 60_000,
             dedup_ttl_ms: 60_000,
+            acknowledge: Acknowledge::Log,
         },
         payload: Some(Payload::Json(r#"{"n":1}"#.to_owned().into())),
         key: None,

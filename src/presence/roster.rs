@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tidewire_protocol::{ChannelName, Name, Payload, Publication};
+use tidewire_protocol::{ChannelName, Name, Payload, Publication, frame::Acknowledge};
 
 use super::Owner;
 use crate::{
@@ -82,6 +82,7 @@ pub fn publish(
             state_ttl_ms: PRESENCE_TTL_MS,
             tombstone_ttl_ms: TOMBSTONE_MS,
             dedup_ttl_ms: TOMBSTONE_MS,
+            acknowledge: Acknowledge::Log,
         },
         delete: data.is_none(),
         payload: data.map(|data| Payload::Json(Bytes::from(data))),

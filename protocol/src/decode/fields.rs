@@ -34,7 +34,7 @@ macro_rules! keys {
 }
 
 keys! {
-    After "after" Attempt "attempt" Before "before" Bytes "b" By "by" Channel "ch" Code "code"
+    Ack "ack" After "after" Attempt "attempt" Before "before" Bytes "b" By "by" Channel "ch" Code "code"
     Cursors "c" Data "d" DataMax "data" Deleted "del" Duplicate "dup" Epoch "e" Event "ev"
     Expires "exp" FrameMax "frame" From "from" Guard "if" Heartbeat "hb"
     Hz "hz" I "i" Id "id" In "in" Items "items" Entry "k" Last "last" Lost "lost" Max "max" Me "me"

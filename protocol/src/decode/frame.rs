@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     CloseCode, ErrorCode, Frame, Payload, Position, Publication,
-    frame::{GapReason, Maxima, Recovery, StateItem, Welcome},
+    frame::{Acknowledge, GapReason, Maxima, Recovery, StateItem, Welcome},
 };
 
 /// Most bytes of an id or text in a frame: a whole message, since the node is trusted.
@@ -114,12 +114,20 @@ fn ok(fields: &Fields<'_>) -> Option<Frame> {
             i,
             position: position(fields)?,
             duplicate: flag(fields, Key::Duplicate)?,
+            acknowledged: acknowledged(fields)?,
         });
     }
     Some(Frame::Done {
         i,
         expires: optional(fields, Key::Expires, Value::integer)?,
     })
+}
+
+/// A class this version does not know promises at least the weakest.
+fn acknowledged(fields: &Fields<'_>) -> Option<Acknowledge> {
+    let name = optional(fields, Key::Ack, |value| value.string(TEXT_BYTES_MAX))?;
+    let known = |class: &Acknowledge| name.as_deref() == Some(class.name());
+    Some(Acknowledge::ALL.into_iter().find(known).unwrap_or_default())
 }
 
 fn subscribed(fields: &Fields<'_>) -> Option<Frame> {

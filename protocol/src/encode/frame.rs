@@ -3,7 +3,7 @@
 use super::writer::{Map, Writer};
 use crate::{
     ChannelName, Encoding, Frame, Publication,
-    frame::{StateItem, Welcome},
+    frame::{Acknowledge, StateItem, Welcome},
 };
 
 /// Appends the `msg` frame of a publication, as [`Frame::encode`] does, without a [`Frame`].
@@ -76,11 +76,15 @@ impl Frame {
             i,
             position,
             duplicate,
+            acknowledged,
         } = self
         {
             map.integer("i", *i);
             map.position(position);
             map.flag("dup", *duplicate);
+            if *acknowledged != Acknowledge::Log {
+                map.text("ack", acknowledged.name());
+            }
         }
         if let Self::HistoryPage {
             i,

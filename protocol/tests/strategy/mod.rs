@@ -6,7 +6,7 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 use tidewire_protocol::{
     ChannelName, CloseCode, Command, Epoch, ErrorCode, Frame, Name, Payload, Position, Publication,
     command::{Fallback, Guard, Hello, History, Mode, Pub, Range, ResumeKey, Sub},
-    frame::{GapReason, Maxima, Recovery, StateItem, Welcome},
+    frame::{Acknowledge, GapReason, Maxima, Recovery, StateItem, Welcome},
     limits::INTEGER_MAX,
 };
 
@@ -292,13 +292,18 @@ fn reply() -> impl Strategy<Value = Frame> {
             }
         ),
         (integer(), option::of(integer())).prop_map(|(i, expires)| Frame::Done { i, expires }),
-        (integer(), position(), any::<bool>()).prop_map(|(i, position, duplicate)| {
-            Frame::Published {
+        (
+            integer(),
+            position(),
+            any::<bool>(),
+            select(Acknowledge::ALL.to_vec())
+        )
+            .prop_map(|(i, position, duplicate, acknowledged)| Frame::Published {
                 i,
                 position,
                 duplicate,
-            }
-        }),
+                acknowledged,
+            }),
         (
             integer(),
             position(),

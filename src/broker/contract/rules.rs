@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use tidewire_protocol::{Position, Publication, command::Guard};
+use tidewire_protocol::{Position, Publication, command::Guard, frame::Acknowledge};
 
 use crate::broker::{BrokerError, Publish, Retention, contract::name};
 
@@ -19,6 +19,7 @@ pub(crate) fn keeps(which: usize) -> Retention {
         state_ttl_ms: 25 * SECOND,
         tombstone_ttl_ms: 15 * SECOND,
         dedup_ttl_ms: 10 * SECOND,
+        acknowledge: Acknowledge::Log,
     };
     match which {
         0 => base,

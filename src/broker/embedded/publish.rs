@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use tidewire_protocol::{ChannelName, Publication, command::Guard, limits::INTEGER_MAX};
+use tidewire_protocol::{
+    ChannelName, Publication, command::Guard, frame::Acknowledge, limits::INTEGER_MAX,
+};
 
 use super::{
     channel::{Channel, Kept},
@@ -83,6 +85,7 @@ impl Step<'_> {
         Ok(Published {
             position,
             duplicate: false,
+            acknowledged: Acknowledge::Log,
         })
     }
 
@@ -221,6 +224,7 @@ fn check(
                 return Ok(Some(Published {
                     position: channel.position(offset),
                     duplicate: true,
+                    acknowledged: Acknowledge::Log,
                 }));
             }
             Known::Other => return Err(BrokerError::IdConflict),

@@ -108,18 +108,11 @@ impl RedisBroker {
         BrokerError::Unavailable
     }
 
-    async fn publish_batch(&self, batch: Vec<Publish>) -> Vec<Result<Published, BrokerError>> {
-        let calls = batch.iter().map(|item| self.publish_call(item)).collect();
-        let answers = self.redis.call_all(calls).await;
-        let read = |answer: Result<_, CallError>| {
-            let answer = answer.map_err(|error| self.failed(&error))?;
-            let published = publish::published(answer)?;
-            if self.is_full.load(Ordering::Relaxed) {
-                self.is_full.store(false, Ordering::Relaxed);
-            }
-            Ok(published)
-        };
-        answers.into_iter().map(read).collect()
+    /// Takes note that a write succeeded.
+    fn has_room(&self) {
+        if self.is_full.load(Ordering::Relaxed) && self.is_full.swap(false, Ordering::Relaxed) {
+            tracing::info!("redis has memory again");
+        }
     }
 
     async fn follow_all(&self, channels: &[ChannelName]) -> Result<Vec<Head>, BrokerError> {

@@ -1,7 +1,10 @@
 //! The steps that change a log: publish, blank, delete. Makes their calls and reads the answers;
 //! what they do is in `scripts`. Called by the broker.
 
-use tidewire_protocol::{ChannelName, Position, command::Guard};
+use std::collections::BTreeSet;
+
+use futures_util::future::join_all;
+use tidewire_protocol::{ChannelName, command::Guard, frame::Acknowledge};
 
 use super::{
     RedisBroker,
@@ -11,8 +14,10 @@ use super::{
     scripts,
 };
 use crate::{
-    broker::{BrokerError, Head, Publish, Published, Retention, fingerprint::Fingerprint},
-    redis::Call,
+    broker::{
+        BrokerError, Head, Publish, Published, Retention, fingerprint::Fingerprint, lineage::Parts,
+    },
+    redis::{Call, Partition},
 };
 
 /// The least life of a channel without anything in it: longer than the hour that names the life
@@ -105,6 +110,60 @@ fn arguments(
 }
 
 impl RedisBroker {
+    /// Publishes; where the channel wants it, waits until a replica has it.
+    pub(super) async fn publish_batch(
+        &self,
+        batch: Vec<Publish>,
+    ) -> Vec<Result<Published, BrokerError>> {
+        let calls = batch.iter().map(|item| self.publish_call(item)).collect();
+        let answers = self.redis.call_all(calls).await;
+        let made: Vec<_> = answers
+            .into_iter()
+            .map(|answer| {
+                let made = made(answer.map_err(|error| self.failed(&error))?)?;
+                self.has_room();
+                Ok(made)
+            })
+            .collect();
+        let confirmed = self.confirmed(&batch, &made).await;
+        let told = batch.iter().zip(made).map(|(item, made)| {
+            let mut made: Made = made?;
+            if item.retention.acknowledge == Acknowledge::Replicated {
+                let at = (self.partition_of(&item.channel), made.generation);
+                if !confirmed.contains(&at) {
+                    // It stays in the log for now; the same id again is safe.
+                    return Err(BrokerError::Unavailable);
+                }
+                made.published.acknowledged = Acknowledge::Replicated;
+            }
+            Ok(made.published)
+        });
+        told.collect()
+    }
+
+    /// The partitions, and their generations, whose replicas have all of the batch that must wait
+    /// for them: each is waited for once.
+    async fn confirmed(
+        &self,
+        batch: &[Publish],
+        made: &[Result<Made, BrokerError>],
+    ) -> BTreeSet<(Partition, String)> {
+        let waits = |(item, made): (&Publish, &Result<Made, _>)| {
+            let made = made.as_ref().ok()?;
+            (item.retention.acknowledge == Acknowledge::Replicated)
+                .then(|| (self.partition_of(&item.channel), made.generation.clone()))
+        };
+        let waiting: BTreeSet<_> = batch.iter().zip(made).filter_map(waits).collect();
+        let answers = waiting.into_iter().map(async |at| {
+            let answer = self.redis.replicated(at.0, &at.1).await;
+            answer
+                .map_err(|error| self.failed(&error))
+                .ok()
+                .map(|()| at)
+        });
+        join_all(answers).await.into_iter().flatten().collect()
+    }
+
     pub(super) fn publish_call(&self, item: &Publish) -> Call {
         let partition = self.partition_of(&item.channel);
         let tag = self.redis.tag(partition);
@@ -199,16 +258,35 @@ impl RedisBroker {
     }
 }
 
+/// A publication that was made, or had been.
+#[derive(Debug)]
+pub(super) struct Made {
+    pub published: Published,
+    /// The generation of the server that answered.
+    pub generation: String,
+}
+
 /// Reads the answer of `publish.lua`.
-pub(super) fn published(answer: ::redis::Value) -> Result<Published, BrokerError> {
+pub(super) fn made(answer: ::redis::Value) -> Result<Made, BrokerError> {
     let mut fields = Fields::of(answer)?;
-    let done = |position: Position, duplicate| Published {
+    let published = |position, duplicate| Published {
         position,
         duplicate,
+        acknowledged: Acknowledge::Log,
     };
     match &*fields.text()? {
-        "OK" => Ok(done(decode::position(&mut fields)?, false)),
-        "DUPLICATE" => Ok(done(decode::position(&mut fields)?, true)),
+        "OK" => {
+            let position = decode::position(&mut fields)?;
+            let generation = Parts::of(&position.epoch).generation.to_owned();
+            Ok(Made {
+                published: published(position, false),
+                generation,
+            })
+        }
+        "DUPLICATE" => Ok(Made {
+            published: published(decode::position(&mut fields)?, true),
+            generation: fields.text()?,
+        }),
         "CONFLICT" => Err(BrokerError::IdConflict),
         "FULL" => Err(BrokerError::StateFull),
         "REFUSED" => Err(BrokerError::PreconditionFailed(decode::position(

@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use tidewire_protocol::{
     ChannelName, Encoding, Epoch, Payload, Position,
     command::{Mode, Range},
-    frame::Publication,
+    frame::{Acknowledge, Publication},
 };
 use tokio::sync::{Notify, Semaphore};
 
@@ -53,6 +53,7 @@ const KEEPS: Retention = Retention {
     state_ttl_ms: 0,
     tombstone_ttl_ms: 3_600_000,
     dedup_ttl_ms: 120_000,
+    acknowledge: Acknowledge::Log,
 };
 
 /// The embedded broker, whose heads wait for permits on their way back; it may be out of reach,

@@ -51,6 +51,7 @@ impl Engine {
                 i,
                 position,
                 duplicate,
+                acknowledged: _,
             } => self.acknowledged(i, position, duplicate),
             Frame::HistoryPage {
                 i,

@@ -22,7 +22,7 @@ const NEEDED: Record<string, string> = {
   bye: "code name",
 };
 /* What a key holds, in whatever frame it stands: text, a whole number from 0 to 2^53-1, a truth value. */
-const TEXT = /^(ch|e|k|ev|id|key|user|node|name|text|reason|rec)$/;
+const TEXT = /^(ch|e|k|ev|id|key|user|node|name|text|reason|rec|ack)$/;
 const NUMBER = /^(i|o|n|ts|exp|ttl|from|to|lost|since|code|hb|in|retry|attempt)$/;
 const TRUTH = /^(dup|del|more|resumed)$/;
 

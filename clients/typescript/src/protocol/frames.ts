@@ -87,6 +87,7 @@ export interface Ok {
   o?: number;
   rec?: Outcome;
   dup?: boolean;
+  ack?: string;
   items?: Item[];
   more?: boolean;
   exp?: number;

@@ -41,16 +41,21 @@ local function held(log, blanks, channel)
   return from, entry and tonumber(entry[2][2]) or now - ttl
 end
 
--- What the meta of a channel says; nil where there is none, or none that makes sense.
+-- What the meta of a channel says; nil where there is none, or none that makes sense. The life is
+-- the epoch's; only a life in which nothing was minted has no epoch.
 local function read(meta)
   local m = redis.call('HMGET', meta, 'life', 'last', 'ts', 'epoch', 'keeps', 'first', 'first_ts',
     'until', 'log_until')
-  local last, ts = tonumber(m[2] or ''), tonumber(m[3] or '')
-  if not (m[1] and last and ts and m[5]) then return nil end
+  local last, ts = tonumber(string.match(m[2] or '', '^%d+$')), tonumber(m[3])
+  local life = string.match(m[4] or m[1] or '', '^%x+')
+  local minted = (last or 0) > 0 and string.match(m[4] or '', '^%x+%.%w+%.%w+%.%w*$')
+    or last == 0 and not m[4]
+  local keeps = string.match(m[5] or '', '^%d+ %d+ %d+ %d+ [01]$')
+  if not (last and ts and minted and keeps and life and #life == 10) then return nil end
   return {
-    life = m[1], last = last, ts = ts, epoch = m[4], keeps = m[5],
-    first = tonumber(m[6] or '') or last + 1, first_ts = tonumber(m[7] or '') or 0,
-    ends = tonumber(m[8] or '') or 0, log_ends = tonumber(m[9] or '') or 0,
+    life = life, last = last, ts = ts, epoch = m[4], keeps = keeps,
+    first = tonumber(m[6]) or last + 1, first_ts = tonumber(m[7]) or 0,
+    ends = tonumber(m[8]) or 0, log_ends = tonumber(m[9]) or 0,
   }
 end
 
@@ -71,6 +76,9 @@ local function head(meta, log, blanks, name)
   if not channel then return {life_of_unknown(name), 0, 1, 0, '', 0} end
   local first = held(log, blanks, keep(channel))
   local more = redis.call('HMGET', meta, 'floor', 'generations')
-  return {channel.life, channel.last, first, tonumber(more[1] or '') or 0, more[2] or '', 1}
+  local generations, newest = more[2] or '', string.sub(channel.epoch or '', 12)
+  -- Older ones that do not lead to the present one prove nothing.
+  if string.sub(generations, -#newest) ~= newest then generations = newest end
+  return {channel.life, channel.last, first, tonumber(more[1]) or 0, generations, 1}
 end
 

@@ -12,7 +12,8 @@
 --   10: field of the state: '=' and the key, '-' without a key, '' without a state, 11: most keys
 --   of the state, 12: lifetime of the publication ms or '', 13: 1 for a removal of the key,
 --   14: guard: '', 'absent' or an epoch, 15: offset of the guard.
--- Answers {'OK', offset, epoch}, {'DUPLICATE', offset, epoch}, {'CONFLICT'}, {'FULL'},
+-- Answers {'OK', offset, epoch}, {'DUPLICATE', offset, epoch, generation of the server},
+-- {'CONFLICT'}, {'FULL'},
 -- {'REFUSED', offset, epoch} with the last position, or the error of the write.
 local INTEGER_MAX = 9007199254740991
 local META, LOG, STATE, LIVE, TOMBSTONES, DUE = KEYS[2], KEYS[3], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
@@ -23,7 +24,7 @@ local keyed, lifetime = stateful and field ~= '-', tonumber(ARGV[12])
 local meta = redis.call('HMGET', META, 'last', 'ts', 'epoch', 'keeps', 'care')
 local last, ts, epoch = tonumber(meta[1]), tonumber(meta[2]), meta[3]
 -- An epoch is a life of 10 characters, the generation of 12, and more.
-local common = last and ts and epoch and string.sub(epoch, 12, 23) == generation
+local common = last and last > 0 and ts and epoch and string.sub(epoch, 12, 23) == generation
   and meta[4] == ARGV[6] and now < (tonumber(meta[5]) or 0) and (ARGV[14] or '') == ''
   and not (digest ~= '' and redis.call('GET', KEYS[4]))
 if common and stateful then

@@ -1,5 +1,6 @@
 -- The rest of `publish.lua`: what is not its common case, with the same keys and arguments.
 local ID, BLANKS, NAMES, ENDS = KEYS[4], KEYS[9], KEYS[10], KEYS[11]
+local OF_CHANNEL = {META, LOG, STATE, LIVE, TOMBSTONES, DUE, BLANKS}
 local guard = ARGV[14] or ''
 local SEGMENTS_MAX = 16 -- of a lineage, as in lineage.rs
 -- Expired keys and tombstones one publication clears away, so that its time is bounded; and where
@@ -95,7 +96,7 @@ local function seen(channel)
   local body, offset, epoch, life = string.match(record, '^(%S+) (%d+) (([^.]+)%S+)$')
   if life ~= channel.life then return nil end
   if body ~= digest then return {'CONFLICT'} end
-  return {'DUPLICATE', offset, epoch}
+  return {'DUPLICATE', offset, epoch, generation}
 end
 
 -- The answer where the guard does not hold or the state has no room.
@@ -123,25 +124,33 @@ local function keep_otherwise(channel)
 end
 
 -- Appends to the stream; the error, or 'AHEAD' where the stream has gone further than the counter.
+-- A write before it, be it of nothing, would let it pass without memory.
 local function append(channel, offset, ts)
+  local trims, begins = false, false
   if channel.first <= channel.last and redis.call('EXISTS', LOG) == 0 then
     channel.first = channel.last + 1
   end
   -- Readers do not see what is over; it need not go at once.
   if channel.first <= channel.last and now - channel.first_ts > channel.ttl * SLACK then
     channel.first, channel.first_ts = held(LOG, BLANKS, channel)
-    if channel.first <= channel.last then
-      redis.call('XTRIM', LOG, 'MINID', '~', text(channel.first))
-    end
+    trims = channel.first <= channel.last
   end
   if channel.first > channel.last then
-    redis.call('DEL', LOG, BLANKS)
     channel.first, channel.first_ts, channel.log_ends = channel.last + 1, ts, 0
+    begins = true
   end
   local added = redis.pcall('XADD', LOG, 'MAXLEN', '~', text(channel.size), offset .. '-0',
     't', text(ts), 'd', data)
-  if type(added) ~= 'table' or not added.err then return nil end
-  return string.find(added.err, 'equal or smaller', 1, true) and 'AHEAD' or added
+  if type(added) == 'table' and added.err then
+    return string.find(added.err, 'equal or smaller', 1, true) and 'AHEAD' or added
+  end
+  if begins then
+    redis.call('XTRIM', LOG, 'MINID', offset)
+    redis.call('DEL', BLANKS)
+  elseif trims then
+    redis.call('XTRIM', LOG, 'MINID', '~', text(channel.first))
+  end
+  return nil
 end
 
 -- Makes the publication the newest of its key, or the newest without one.
@@ -234,7 +243,11 @@ local function publish(fresh)
   local channel = not fresh and read(META)
   local known = channel and true
   if not known then
-    if not fresh and redis.call('EXISTS', META, LOG, STATE) > 0 then return nil end
+    -- Keys without their meta, or a name that is still listed without any: not a new channel.
+    local listed = tonumber(redis.pcall('ZSCORE', ENDS, ARGV[4])) or 0
+    if not fresh and (listed > now or redis.call('EXISTS', unpack(OF_CHANNEL)) > 0) then
+      return nil
+    end
     channel = {
       life = fresh or life_of_unknown(ARGV[4]), last = 0, ts = 0, keeps = ARGV[6],
       first = 1, first_ts = 0, ends = 0, log_ends = 0,
@@ -270,5 +283,5 @@ end
 local answer = publish()
 if answer then return answer end
 -- Nothing of this log can be trusted: it is forgotten, and what is known of it told apart.
-redis.call('DEL', META, LOG, STATE, LIVE, TOMBSTONES, DUE, BLANKS)
+redis.call('DEL', unpack(OF_CHANNEL))
 return publish(fresh_life(ARGV[4]))

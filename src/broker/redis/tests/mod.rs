@@ -14,7 +14,8 @@ use crate::{
 /// A node's broker and its connections, which end with it.
 struct Node {
     broker: Arc<RedisBroker>,
-    link: link::Lab,
+    /// Ends with the node.
+    _link: link::Lab,
 }
 
 impl Node {
@@ -22,7 +23,10 @@ impl Node {
         let mut link = link::connect(&server.url(), SCRIPTS.to_vec()).await;
         let lanes = std::mem::take(&mut link.lanes);
         let broker = RedisBroker::start(link.redis.clone(), lanes, &announce, &link.tasks);
-        Self { broker, link }
+        Self {
+            broker,
+            _link: link,
+        }
     }
 }
 
@@ -50,6 +54,9 @@ impl Lab for OnRedis {
     }
 }
 
+mod damage;
+mod failover;
 mod model;
+mod observer;
 
 broker_contract!(OnRedis::new());

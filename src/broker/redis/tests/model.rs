@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use tidewire_protocol::{
     ChannelName, Position, Publication,
     command::{Guard, Range},
+    frame::Acknowledge,
 };
 
 use super::{Node, OnRedis};
@@ -37,6 +38,7 @@ fn keeps(which: usize) -> Retention {
         state_ttl_ms: STEP * 5 / 2,
         tombstone_ttl_ms: STEP * 3 / 2,
         dedup_ttl_ms: STEP / 2,
+        acknowledge: Acknowledge::Log,
     };
     match which {
         0 => base,

@@ -67,7 +67,7 @@ pub async fn history(connection: &Arc<Connection>, request: History, budgets: &m
 }
 
 /// Whether what was asked for is on the surviving log: all up to the offset, in the epoch.
-fn is_on_log(epoch: Option<Epoch>, range: Range, head: &Head) -> bool {
+pub(super) fn is_on_log(epoch: Option<Epoch>, range: Range, head: &Head) -> bool {
     let end = head.position.offset;
     // What lies before an offset past the head is the newest page; after it lies nothing.
     let offset = match range {

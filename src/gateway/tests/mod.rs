@@ -3,5 +3,6 @@
 mod checkpoints;
 mod client;
 mod delivery;
+mod pages;
 mod slots;
 mod websocket;

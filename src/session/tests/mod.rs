@@ -3,6 +3,7 @@
 mod bucket;
 mod checkpoint;
 mod failover;
+mod generations;
 mod start;
 mod subs;
 

@@ -21,8 +21,6 @@ ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 PROMETHEUS = DEPLOY / "prometheus"
 KUBERNETES = DEPLOY / "kubernetes"
-# How long a node waits for its tasks after the drain: STOP_MAX in src/node.rs.
-STOP_SECONDS = 10
 
 problems: list[str] = []
 
@@ -45,6 +43,11 @@ def read(path: Path) -> str:
 def seconds(duration: str) -> int:
     number, unit = re.fullmatch(r"(\d+)(s|m|h)", duration).groups()
     return int(number) * {"s": 1, "m": 60, "h": 3600}[unit]
+
+
+def stop_seconds() -> int:
+    """How long a node waits for its tasks after the drain."""
+    return int(re.search(r"STOP_MAX: Duration = Duration::from_secs\((\d+)\)", read(ROOT / "src/node.rs")).group(1))
 
 
 def rules(name: str) -> list[dict]:
@@ -122,7 +125,7 @@ def compose() -> None:
             expect(other in services, f"{name}: no service {other}")
     grace = seconds(services["node"]["stop_grace_period"])
     node = tomllib.loads(read(DEPLOY / "tidewire.toml"))
-    expect(grace > drain_seconds(node) + STOP_SECONDS, f"compose.yaml: {grace} s are too short for a drain")
+    expect(grace > drain_seconds(node) + stop_seconds(), f"compose.yaml: {grace} s are too short for a drain")
     expect(node["redis"]["url"] == "redis://redis:6379" and "redis" in services, "compose.yaml: no such Redis")
     balancer = read(DEPLOY / "haproxy/haproxy.cfg")
     ports = {node["listen"].split(":")[1], node["internal_listen"].split(":")[1]}
@@ -165,7 +168,7 @@ def kubernetes() -> None:
         expect(selector.items() <= labels.items(), f"nothing has the labels {selector}")
     before = container["lifecycle"]["preStop"]["sleep"]["seconds"]
     grace = pod["terminationGracePeriodSeconds"]
-    expect(grace > before + drain_seconds(node) + STOP_SECONDS, f"{grace} s are too short for a drain")
+    expect(grace > before + drain_seconds(node) + stop_seconds(), f"{grace} s are too short for a drain")
     autoscaler(kinds["HorizontalPodAutoscaler", "tidewire"]["spec"], node)
 
 

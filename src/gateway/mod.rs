@@ -386,7 +386,9 @@ impl Gateway {
     /// Takes the measures nobody else reports: whether the broker answers, and how long moving
     /// every connection away would take.
     pub async fn gauge(&self) {
-        let answers = self.feed.heads(&[]).await.is_ok();
+        // A question about no channel is not sent to Redis: its own probes say whether that answers.
+        let reached = !self.feed.logs().doubts().is_lost();
+        let answers = reached && self.feed.heads(&[]).await.is_ok();
         self.metrics.broker_up.set(f64::from(u8::from(answers)));
         let rate = f64::from(self.config.drain.rate.get());
         let connections = self.admission.connections() as f64;

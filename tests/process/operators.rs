@@ -1,5 +1,5 @@
 //! What an operator sees: three nodes on a Redis, the balancer, the alerts and the configuration
-//! of `deploy/`, a real Prometheus, a node killed and a node drained under clients that count.
+//! of `deploy/`, a real Prometheus; a node killed, Redis frozen, a node drained under clients that count.
 
 mod clients;
 mod stage;
@@ -16,9 +16,11 @@ const NODES: &str = "count(up{job=\"tidewire\"} == 1)";
 const RESUMED: &str = "sum(tidewire_resumes_total{outcome=\"resumed\"})";
 const NODE_DOWN: &str =
     "count(ALERTS{alertname=\"TidewireNodeDown\", alertstate=\"firing\"}) or vector(0)";
+const BROKER_DOWN: &str =
+    "count(ALERTS{alertname=\"TidewireBrokerDown\", alertstate=\"firing\"}) or vector(0)";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn prometheus_tells_of_a_killed_and_a_drained_node_and_of_no_gap() {
+async fn prometheus_tells_of_a_killed_node_a_frozen_redis_a_drained_node_and_no_gap() {
     let everyone = CROWD as f64;
     let mut stage = Stage::start().await;
     stage.until(NODES, |nodes| nodes == 3.0).await;
@@ -42,6 +44,14 @@ async fn prometheus_tells_of_a_killed_and_a_drained_node_and_of_no_gap() {
     stage.start_node(0);
     stage.until(NODES, |nodes| nodes == 3.0).await;
     stage.until(NODE_DOWN, |firing| firing == 0.0).await;
+
+    let resumed = stage.number(RESUMED).await;
+    stage.signal_redis(Signal::STOP);
+    stage.until(BROKER_DOWN, |firing| firing == 3.0).await;
+    assert_eq!(stage.number(CONNECTIONS).await, Some(everyone), "they stay");
+    stage.signal_redis(Signal::CONT);
+    stage.until(BROKER_DOWN, |firing| firing == 0.0).await;
+    assert_eq!(stage.number(RESUMED).await, resumed, "nobody had to resume");
 
     // A node takes its counters with it.
     let stay = format!(

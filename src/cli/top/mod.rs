@@ -42,7 +42,7 @@ const REDRAW: &str = "\x1b[H\x1b[J";
   tidewire top --once | column -t       one table, for scripts")]
 pub(super) struct Arguments {
     /// Address of a node; repeat it, or separate several by commas.
-    #[arg(long = "url", default_value = "http://127.0.0.1:8080", env = "TIDEWIRE_URL", value_delimiter = ',', num_args = 1..=NODES_MAX)]
+    #[arg(long = "url", value_name = "URL", default_value = "http://127.0.0.1:8080", env = "TIDEWIRE_URL", value_delimiter = ',', num_args = 1..=NODES_MAX)]
     urls: Vec<Url>,
     /// Seconds between two looks.
     #[arg(long, default_value_t = 2, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=30))]

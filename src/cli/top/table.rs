@@ -120,7 +120,7 @@ fn all(nodes: &[&Shown]) -> Shown {
     let worst =
         |of: fn(&Shown) -> Option<f64>| nodes.iter().filter_map(|node| of(node)).reduce(f64::max);
     Shown {
-        broker: "",
+        broker: NOTHING,
         connections: sum(|node| node.connections),
         sessions: sum(|node| node.sessions),
         publications: rates(|node| node.publications),
@@ -252,8 +252,8 @@ mod tests {
         );
         assert_eq!(words[2][..7], ["b:1", "ok", "5", "0", "-", "-", "-"]);
         assert_eq!(words[3], [&["c:1"][..], &["-"; 12]].concat());
-        assert_eq!(words[4][..5], ["all", "12.3k", "0", "100", "0"]);
-        assert_eq!(words[4][9], "4", "gaps");
+        assert_eq!(words[4][..6], ["all", "-", "12.3k", "0", "100", "0"]);
+        assert_eq!(words[4][10], "4", "gaps");
         assert_eq!(text.lines().last(), Some("c:1 does not answer"));
     }
 

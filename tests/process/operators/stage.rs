@@ -32,6 +32,7 @@ pub struct Stage {
     ports: Ports,
     nodes: Vec<Option<Process>>,
     prometheus: u16,
+    primary: Process,
     others: Vec<Process>,
 }
 
@@ -82,7 +83,8 @@ impl Stage {
         let mut stage = Self {
             nodes: (0..NODES).map(|_| None).collect(),
             prometheus: free_port(),
-            others: vec![primary, replica],
+            primary,
+            others: vec![replica],
             dir,
             ports,
         };
@@ -126,10 +128,8 @@ impl Stage {
     }
 
     fn start_prometheus(&self) -> Process {
-        let alerts = edited(
-            "prometheus/alerts.yml",
-            &[("for: 1m", "for: 2s".to_owned())],
-        );
+        let soon = ["for: 1m", "for: 30s"].map(|wait| (wait, "for: 2s".to_owned()));
+        let alerts = edited("prometheus/alerts.yml", &soon);
         let nodes = joined(&self.ports.nodes, |(_, port)| {
             format!("\"127.0.0.1:{port}\", ")
         });
@@ -197,6 +197,10 @@ impl Stage {
 
     pub fn signal(&self, node: usize, signal: Signal) {
         self.nodes[node].as_ref().expect("it runs").signal(signal);
+    }
+
+    pub fn signal_redis(&self, signal: Signal) {
+        self.primary.signal(signal);
     }
 
     pub async fn ended(&mut self, node: usize) -> ExitStatus {

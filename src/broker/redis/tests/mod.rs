@@ -20,7 +20,11 @@ struct Node {
 
 impl Node {
     async fn on(server: &RedisServer, announce: Arc<dyn Announce>) -> Self {
-        let mut link = link::connect(&server.url(), SCRIPTS.to_vec()).await;
+        Self::at(&server.url(), announce).await
+    }
+
+    async fn at(url: &str, announce: Arc<dyn Announce>) -> Self {
+        let mut link = link::connect(url, SCRIPTS.to_vec()).await;
         let lanes = std::mem::take(&mut link.lanes);
         let broker = RedisBroker::start(link.redis.clone(), lanes, &announce, &link.tasks);
         Self {
@@ -54,6 +58,7 @@ impl Lab for OnRedis {
     }
 }
 
+mod cluster;
 mod damage;
 mod failover;
 mod model;

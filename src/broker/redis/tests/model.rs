@@ -323,9 +323,8 @@ fn older(model: &mut Model, by: u64) {
         publication.ts -= by;
         publication.expires = publication.expires.map(|expires| expires - by);
     }
-    for (_, _, until) in model.ids.values_mut() {
-        *until -= by;
-    }
+    let ends = model.ids.values_mut().map(|(_, _, until)| until);
+    ends.for_each(|until| *until -= by);
     model.last_ts = model.last_ts.saturating_sub(by);
 }
 

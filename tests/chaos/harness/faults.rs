@@ -5,6 +5,8 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+
 use super::{
     ask::{ask, ask_within},
     nodes::Nodes,
@@ -23,6 +25,8 @@ pub struct World {
     pub channels: Vec<String>,
     /// When the fault should be over.
     pub until: Instant,
+    /// Makes readers ask whether their connections live.
+    pub wakes: watch::Sender<u64>,
 }
 
 impl World {
@@ -89,7 +93,11 @@ impl World {
         while self.goes_on() {
             let node = self.a_node();
             self.nodes.freeze(node);
-            self.pause(5_000, 15_000).await;
+            // Silence long enough for a client that wakes to doubt its connection: it goes on
+            // elsewhere, and the node wakes with sessions that others hold.
+            self.pause(5_500, 7_000).await;
+            self.wakes.send_modify(|count| *count += 1);
+            self.pause(3_000, 8_000).await;
             self.nodes.thaw(node);
             self.pause(1_000, 3_000).await;
         }

@@ -2,12 +2,13 @@
 //! refuse, lead elsewhere; for every connection or for one of them.
 //!
 //! The kernel here has no netem, and a firewall rule would hit other tests on the machine; what
-//! stands between two processes on loopback is this. It never looks at the bytes.
+//! stands between two processes on loopback is this. It never looks at the bytes. It has a thread
+//! of its own: however busy the clients in this process are, no byte waits for them.
 
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
     time::Duration,
 };
 
@@ -17,6 +18,7 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
+    runtime::{Builder, Runtime},
     sync::{mpsc, watch},
     task::JoinHandle,
     time::Instant,
@@ -28,6 +30,12 @@ const CHUNK_BYTES: usize = 16 * 1024;
 const CHUNKS_MAX: usize = 64;
 /// Between two bytes of a trickle.
 const TRICKLE_PAUSE: Duration = Duration::from_millis(1);
+
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    let mut builder = Builder::new_multi_thread();
+    let built = builder.worker_threads(1).enable_all().build();
+    built.unwrap()
+});
 
 /// What happens to the bytes of one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +97,8 @@ impl Drop for Link {
 impl Proxy {
     /// Listens on a free port and leads to `target`.
     pub async fn start(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let listen = TcpListener::bind(("127.0.0.1", 0));
+        let listener = RUNTIME.spawn(listen).await.unwrap().unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Mutex::new(Shared {
             target,
@@ -98,7 +107,7 @@ impl Proxy {
             open: BTreeMap::new(),
             next: 0,
         }));
-        let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
+        let accepting = RUNTIME.spawn(accept(listener, Arc::clone(&shared)));
         Self {
             address,
             shared,

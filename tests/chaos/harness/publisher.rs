@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::{
     journal::Journal,
     nodes::API_KEY,
-    reader::{connect, watch},
+    reader::{connect, follow_status},
     seeded::Seeded,
 };
 
@@ -195,7 +195,7 @@ impl Publisher {
         };
         tokio::select! {
             () = publish => {}
-            () = watch(&client, &journal) => {}
+            () = follow_status(&client, &journal) => {}
         }
     }
 

@@ -8,6 +8,7 @@ use tidewire_check::{
 };
 use tidewire_client::{Client, Event, Options, Start, Status};
 use tidewire_protocol::{Name, Payload, command::Mode, frame::StateItem};
+use tokio::sync::watch;
 
 use super::{journal::Journal, nodes::token, publisher::FLOOD};
 
@@ -20,21 +21,25 @@ pub struct Reader {
     client: Client,
     channels: Vec<String>,
     journal: Arc<Journal>,
+    wakes: watch::Receiver<u64>,
 }
 
 impl Reader {
-    /// Connects to the first of these addresses that answers.
+    /// Connects to the first of these addresses that answers. With each of the `wakes` it asks
+    /// its connection whether it lives, as a browser does whose machine woke.
     pub fn new(
         number: usize,
         urls: &[String],
         channels: Vec<String>,
         journal: Arc<Journal>,
+        wakes: watch::Receiver<u64>,
     ) -> Self {
         Self {
             number: Number(u32::try_from(number).unwrap()),
             client: connect(urls, &format!("reader-{number}")),
             channels,
             journal,
+            wakes,
         }
     }
 
@@ -78,7 +83,17 @@ impl Reader {
                 while flood.next().await.is_some() {}
             }
         };
-        tokio::join!(read, ignore, watch(&self.client, &self.journal));
+        let mut wakes = self.wakes.clone();
+        let wake = async {
+            // A client that was blocked has said so.
+            while wakes.changed().await.is_ok() && self.client.wake().await.is_ok() {}
+        };
+        tokio::join!(
+            read,
+            ignore,
+            wake,
+            follow_status(&self.client, &self.journal)
+        );
     }
 
     fn write(&self, channel: Channel, event: Event) {
@@ -187,7 +202,7 @@ pub fn connect(urls: &[String], user: &str) -> Client {
 }
 
 /// Counts the welcomes of a client, to its end; to be blocked is trouble.
-pub async fn watch(client: &Client, journal: &Journal) {
+pub async fn follow_status(client: &Client, journal: &Journal) {
     let mut status = client.status();
     let mut welcomed = false;
     loop {

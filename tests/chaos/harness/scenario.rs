@@ -180,7 +180,7 @@ const fn volatile(scenario: Scenario) -> Scenario {
     }
 }
 
-use Layout::{Alone, Cluster, Replicated, Sentinel};
+use Layout::{Alone, Cluster, Direct, Replicated, Sentinel};
 
 /// All of them.
 pub const SCENARIOS: &[Scenario] = &[
@@ -228,7 +228,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         size: CROWD,
         load_max: Some(3.0),
-        ..scenario("kill-6000", Alone, Fault::NodeLoss, "storm")
+        ..scenario("kill-6000", Direct, Fault::NodeLoss, "storm")
     },
 ];
 

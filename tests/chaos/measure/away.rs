@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{quantile, two_nodes};
 use crate::{
-    harness::nodes::Nodes,
+    harness::{nodes::Nodes, topology::Layout},
     support::{API_KEY, Client},
 };
 
@@ -22,7 +22,7 @@ const REPEAT_PAUSE: Duration = Duration::from_millis(50);
 
 pub async fn measure(program: &Path) -> String {
     let folder = tempfile::tempdir().unwrap();
-    let (topology, nodes) = two_nodes(program, folder.path(), false).await;
+    let (topology, nodes) = two_nodes(program, folder.path(), Layout::Alone).await;
     let mut readers = Vec::new();
     for number in 0..READERS {
         let mut reader = Client::connect(nodes.address(number % 2)).await;

@@ -10,7 +10,7 @@ use redis::aio::{MultiplexedConnection, PubSub};
 use serde_json::json;
 
 use super::{quantile, two_nodes};
-use crate::support::Client;
+use crate::{harness::topology::Layout, support::Client};
 
 /// Both are measured in turn this often, so that what disturbs one disturbs the other.
 const ROUNDS: usize = 40;
@@ -21,7 +21,7 @@ const CHANNEL: &str = "log:latency";
 
 pub async fn measure(program: &Path) -> String {
     let folder = tempfile::tempdir().unwrap();
-    let (topology, nodes) = two_nodes(program, folder.path(), true).await;
+    let (topology, nodes) = two_nodes(program, folder.path(), Layout::Direct).await;
     let mut bare = Bare::connect(topology.servers[0].port).await;
     let mut hub = Hub {
         writer: client(nodes.address(0), "writer").await,

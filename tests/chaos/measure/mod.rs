@@ -27,17 +27,10 @@ pub async fn measure(name: &str, program: &Path) -> String {
     }
 }
 
-/// Two nodes on one Redis; `direct`: without the proxies between.
-async fn two_nodes(program: &Path, root: &Path, direct: bool) -> (Topology, Nodes) {
-    let topology = Topology::start(Layout::Alone, root, 2, false).await;
-    let url = |node| {
-        if direct {
-            format!("redis://127.0.0.1:{}", topology.servers[0].port)
-        } else {
-            topology.url(node)
-        }
-    };
-    let mut nodes = Nodes::configure(program, root, &[url(0), url(1)]);
+/// Two nodes on one Redis.
+async fn two_nodes(program: &Path, root: &Path, layout: Layout) -> (Topology, Nodes) {
+    let topology = Topology::start(layout, root, 2, false).await;
+    let mut nodes = Nodes::configure(program, root, &[topology.url(0), topology.url(1)]);
     nodes.start_all().await;
     (topology, nodes)
 }

@@ -16,7 +16,7 @@ use crate::{
         ask::info,
         nodes::Nodes,
         proxy::{Direction, Mode, Whose},
-        topology::Topology,
+        topology::{Layout, Topology},
     },
     support::{Client, Resume, with},
 };
@@ -32,7 +32,7 @@ const IDLE: Duration = Duration::from_secs(3);
 
 pub async fn measure(program: &Path) -> String {
     let folder = tempfile::tempdir().unwrap();
-    let (topology, nodes) = two_nodes(program, folder.path(), false).await;
+    let (topology, nodes) = two_nodes(program, folder.path(), Layout::Alone).await;
     let publish = waits(&topology, async |trial| publish(&nodes, trial).await).await;
     let fresh = waits(&topology, async |trial| resume(&nodes, trial, false).await).await;
     let followed = waits(&topology, async |trial| resume(&nodes, trial, true).await).await;

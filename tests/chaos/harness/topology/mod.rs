@@ -17,6 +17,8 @@ pub use server::Server;
 pub enum Layout {
     /// One server; each node reaches it through a proxy of its own.
     Alone,
+    /// One server, reached directly.
+    Direct,
     /// A primary and a replica; the nodes' proxies are led to the new primary by hand.
     Replicated,
     /// A primary, a replica and three Sentinels, reached directly.
@@ -40,7 +42,7 @@ impl Topology {
     pub async fn start(layout: Layout, root: &Path, nodes: usize, durable: bool) -> Self {
         let (mut sentinels, mut fronts, mut replica_link) = (Vec::new(), Vec::new(), None);
         let servers = match layout {
-            Layout::Alone => {
+            Layout::Alone | Layout::Direct => {
                 let aof = if durable { "yes" } else { "no" };
                 vec![Server::start(root, "redis-0", &["--appendonly", aof]).await]
             }
@@ -78,6 +80,7 @@ impl Topology {
             Layout::Alone | Layout::Replicated => {
                 format!("redis://127.0.0.1:{}", self.fronts[node].port())
             }
+            Layout::Direct => format!("redis://127.0.0.1:{}", self.servers[0].port),
             Layout::Sentinel => format!(
                 "redis+sentinel://{}/{}",
                 list(&self.sentinels),

@@ -1,10 +1,14 @@
 //! Pages for subscriptions that fell behind the tail: history, state snapshots, catch-up of
 //! readers in mode `latest`.
 //!
-//! One task per connection while something is behind, one page in flight; it writes only while
-//! the socket takes bytes, and leaves the rest to whoever finds the socket writable again.
+//! One task per connection while something is behind. What a socket that takes bytes is behind in
+//! is read at once, so that a resume of many channels waits for the broker once; for a slow one
+//! there is one page in flight. It writes only while the socket takes bytes, and leaves the rest
+//! to whoever finds the socket writable again.
 
 use std::{sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
 
 use super::{
     connection::{Connection, Out},
@@ -18,6 +22,10 @@ use crate::{
 
 /// Wait before a broker that did not answer is asked again.
 const RETRY: Duration = Duration::from_millis(250);
+
+/// Most pages in flight for one connection: a usual session, and 16 MiB of the largest pages for
+/// as long as the broker takes to answer.
+const PAGES_AT_ONCE: usize = 64;
 
 /// What a subscription waits for.
 struct Job {
@@ -42,13 +50,21 @@ impl Connection {
     }
 
     async fn load(self: Arc<Self>) {
-        while let Some(job) = self.next_job() {
-            let moved = match self.fetch(&job).await {
-                Ok(loaded) => self.apply(&job, &loaded),
-                Err(_unavailable) => false,
-            };
-            if !moved {
-                self.lock().behind.insert(job.slot);
+        loop {
+            let jobs = self.next_jobs();
+            if jobs.is_empty() {
+                return;
+            }
+            let pages = join_all(jobs.iter().map(|job| self.fetch(job))).await;
+            let mut has_failed = false;
+            for (job, page) in jobs.iter().zip(pages) {
+                let moved = page.is_ok_and(|loaded| self.apply(job, &loaded));
+                if !moved {
+                    self.lock().behind.insert(job.slot);
+                    has_failed = true;
+                }
+            }
+            if has_failed {
                 tokio::select! {
                     () = tokio::time::sleep(RETRY) => {}
                     () = self.ended() => {}
@@ -57,20 +73,19 @@ impl Connection {
         }
     }
 
-    /// The next subscription that is behind; none ends the task.
-    fn next_job(&self) -> Option<Job> {
+    /// The next subscriptions that are behind; none ends the task.
+    fn next_jobs(&self) -> Vec<Job> {
         let mut out = self.lock();
-        let job = loop {
-            if out.blocked || out.is_ended() {
-                break None;
-            }
+        let at_once = if out.full { 1 } else { PAGES_AT_ONCE };
+        let mut jobs = Vec::new();
+        while jobs.len() < at_once && !out.blocked && !out.is_ended() {
             let Some(slot) = out.behind.next(out.turn) else {
-                break None;
+                break;
             };
             out.behind.remove(slot);
             out.turn = slot.wrapping_add(1);
             if let Some(sub) = out.session.as_ref().and_then(|session| session.sub(slot)) {
-                break Some(Job {
+                jobs.push(Job {
                     slot,
                     number: sub.number,
                     channel: Arc::clone(&sub.channel),
@@ -78,9 +93,9 @@ impl Connection {
                     progress: sub.progress,
                 });
             }
-        };
-        out.loading = job.is_some();
-        job
+        }
+        out.loading = !jobs.is_empty();
+        jobs
     }
 
     async fn fetch(&self, job: &Job) -> Result<Loaded, BrokerError> {

@@ -1,8 +1,4 @@
-//! A client of Tidewire: sessions that outlive their connections, as streams.
-//!
-//! [`Client`] is one session with a hub: it connects by itself, resumes by itself, and tells what
-//! could not be had instead of skipping it. [`Subscription`] is a channel as a stream of
-//! [`Event`]s. The rules are in `core`, which does no IO; `driver` is the task that does.
+#![doc = include_str!("../README.md")]
 
 mod backoff;
 mod builder;

@@ -4,5 +4,6 @@ mod journeys;
 mod log;
 mod rules;
 mod scripts;
+mod told;
 mod vectors;
 mod world;

@@ -9,9 +9,12 @@ use tidewire_protocol::{
     command::{Fallback, Guard, Mode, Pub},
 };
 
-use super::world::{Seen, World, command, vector};
+use super::{
+    told,
+    world::{Seen, World, command, vector},
+};
 use crate::{
-    Error, Event, History, HistoryPage, Message, Status,
+    Error, Event, History, HistoryPage,
     core::{ReaderId, SocketEnd, Ticket, Wish},
     view::{Freshness, State},
 };
@@ -159,39 +162,16 @@ impl Run {
             view.take(event);
         }
         let channel = self.world.readers[&reader].as_str();
-        let told = match event {
-            Event::Message(message) => {
-                if message.skipped > 0 {
-                    let n = message.skipped;
-                    self.events
-                        .push(json!({"conflated": {"channel": channel, "n": n}}));
-                }
-                if self.silent.contains(&reader) {
-                    return;
-                }
-                told_message(channel, message)
-            }
-            Event::Live {
-                recovery, replayed, ..
-            } => {
-                json!({"recovered": {"channel": channel, "outcome": recovery.name(), "n": replayed}})
-            }
-            Event::Reset(at) => {
-                let position = json!({"epoch": at.epoch.as_str(), "offset": at.offset});
-                json!({"reset": {"channel": channel, "position": position}})
-            }
-            Event::Gap { from, to, reason } => {
-                json!({"gap": {"channel": channel, "from": from, "to": to, "reason": reason.name()}})
-            }
-            Event::Rewind { epoch, to, lost } => {
-                json!({"rewind": {"channel": channel, "epoch": epoch.as_str(), "to": to, "lost": lost}})
-            }
-            Event::Refused { code, .. } => {
-                json!({"refused": {"channel": channel, "code": code.number(), "name": code.name()}})
-            }
-            Event::Fresh(_) | Event::State { .. } | Event::Stale(_) => return,
-        };
-        self.events.push(told);
+        if let Event::Message(message) = event
+            && message.skipped > 0
+        {
+            let conflated = json!({"channel": channel, "n": message.skipped});
+            self.events.push(json!({ "conflated": conflated }));
+        }
+        let publication = matches!(event, Event::Message(_));
+        if !publication || !self.silent.contains(&reader) {
+            self.events.extend(told::event(channel, event));
+        }
     }
 
     fn expect_frame(&mut self, at: usize, pattern: &Value) {
@@ -222,7 +202,7 @@ impl Run {
         let (kind, expected) = event.as_object().unwrap().iter().next().unwrap();
         let expected = expected.as_object().unwrap();
         let got = match kind.as_str() {
-            "status" => told_status(&self.world.status),
+            "status" => told::status(&self.world.status),
             "view" => {
                 let reader = self.named[expected["as"].as_str().unwrap()];
                 self.told_view(reader)
@@ -254,7 +234,7 @@ impl Run {
             .map(|(key, item)| {
                 (
                     key.as_str().to_owned(),
-                    data(item.publication.payload.as_ref()),
+                    told::data(item.publication.payload.as_ref()),
                 )
             })
             .collect();
@@ -378,41 +358,6 @@ fn wish(fallback: Fallback, mode: Mode) -> Wish {
         mode,
         hz: None,
         me: None,
-    }
-}
-
-fn data(payload: Option<&Payload>) -> Value {
-    match payload {
-        Some(Payload::Json(text)) => serde_json::from_slice(text).unwrap(),
-        Some(Payload::Bytes(_)) | None => Value::Null,
-    }
-}
-
-fn told_message(channel: &str, message: &Message) -> Value {
-    json!({"message": {
-        "channel": channel,
-        "epoch": message.epoch.as_str(),
-        "offset": message.publication.offset,
-        "data": data(message.publication.payload.as_ref()),
-        "replayed": message.replayed,
-    }})
-}
-
-fn told_status(status: &Status) -> Value {
-    match status {
-        Status::Connecting => json!({"state": "connecting"}),
-        Status::Online(online) => json!({
-            "state": "online",
-            "user": online.user.as_ref().map(Name::as_str),
-            "session": online.session,
-            "resumed": online.resumed,
-            "node": online.node,
-        }),
-        Status::Offline { .. } | Status::Suspended => json!({"state": "offline"}),
-        Status::Blocked(code) => {
-            json!({"state": "blocked", "code": code.number(), "name": code.name()})
-        }
-        Status::Closed => json!({"state": "closed"}),
     }
 }
 

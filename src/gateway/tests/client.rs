@@ -52,6 +52,7 @@ allow = ["sub"]
 history_size = 10
 allow = ["sub"]
 [auth]
+anonymous = true
 hmac_secret = "a secret of tests that is long enough for HS256"
 "#;
 

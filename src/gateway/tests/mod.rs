@@ -5,4 +5,5 @@ mod client;
 mod delivery;
 mod pages;
 mod slots;
+mod stale;
 mod websocket;

@@ -11,7 +11,11 @@ const EVERY: View = view(Encoding::Json, Mode::Every);
 /// The epoch of a generation that began at `start` after another (0: it was the first).
 fn minted(generation: u32, start: u64, previous: u32) -> Epoch {
     let text = |generation: u32| format!("{generation:08}test");
-    let previous = (previous > 0).then(|| text(previous)).unwrap_or_default();
+    let previous = if previous > 0 {
+        text(previous)
+    } else {
+        String::new()
+    };
     let parts = Parts {
         life: "life",
         generation: &text(generation),

@@ -165,7 +165,7 @@ async fn a_client_meets_the_generation_that_there_is() {
     let two = answer(&[ONE, TWO], 7);
     lab.gate.answer(channel.name(), &two);
     let heads = lab.feed.meet(&[Arc::clone(&channel)]).await.unwrap();
-    assert_eq!(heads, [two.clone()]);
+    assert_eq!(heads, std::slice::from_ref(&two));
     assert_eq!(channel.head().position, two.position);
     let lost = Position {
         epoch: Epoch::new("life.00000003test.8.00000002test").unwrap(),

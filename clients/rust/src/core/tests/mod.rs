@@ -1,5 +1,6 @@
 //! The core in virtual time: the language-neutral vectors and dialogues, and what they leave out.
 
+mod bounds;
 mod journeys;
 mod log;
 mod rules;

@@ -121,13 +121,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 fn drain(config: &Config) -> Check {
-    let (connections, rate) = (config.limits.connections.get(), config.drain.rate.get());
-    let text = format!(
-        "{connections} connections at {rate} a second are moved in {}s, within the window of {}s",
-        connections.div_ceil(rate),
-        config.drain.window.as_secs()
-    );
-    Check::new(Verdict::Ok, "drain", text)
+    Check::new(Verdict::Ok, "drain", super::show::drain(config))
 }
 
 fn files(config: &Config, most: Option<f64>) -> Check {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::output;
-use crate::config::{self, Sources, print};
+use crate::config::{self, Config, Sources, print};
 
 /// Print the effective configuration and where each value came from.
 ///
@@ -22,6 +22,16 @@ pub(super) struct Arguments {
     table: bool,
 }
 
+/// How long moving everyone takes, against the window.
+pub(super) fn drain(config: &Config) -> String {
+    let (connections, rate) = (config.limits.connections.get(), config.drain.rate.get());
+    format!(
+        "{connections} connections at {rate} a second are moved in {}s, within the window of {}s",
+        connections.div_ceil(rate),
+        config.drain.window.as_secs()
+    )
+}
+
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     if arguments.table {
         output::line(print::table().trim_end())?;
@@ -29,6 +39,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
     let loaded = config::load(Sources::of_process(arguments.config))?;
     output::line(print::effective(&loaded.entries).trim_end())?;
+    output::note(&format!("drain: {}", drain(&loaded.config)));
     for warning in loaded.config.warnings() {
         output::note(&format!("warning: {warning}"));
     }

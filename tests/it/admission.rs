@@ -1,8 +1,10 @@
 //! Who is let in: limits of the node and of an address, told after the upgrade.
 
+use serde_json::json;
+
 use crate::{
     metrics::until,
-    support::{CONFIG, Client, TestNode},
+    support::{CONFIG, Client, TestNode, token},
 };
 
 async fn refused(limit: &str) -> (Option<u16>, Vec<serde_json::Value>) {
@@ -39,4 +41,30 @@ async fn a_place_that_was_left_is_free_again() {
         assert_eq!(client.closed().await.0, Some(1000));
         until(&node, "tidewire_connections", 0.0).await;
     }
+}
+
+#[tokio::test]
+async fn a_storm_is_told_to_return_over_the_time_it_needs() {
+    let config = format!("{CONFIG}handshakes = \"10/s\"\n");
+    let node = TestNode::with(&config).await;
+    let mut welcomed = 0;
+    let mut retries = Vec::new();
+    for number in 0..60 {
+        let mut client = Client::connect(node.address()).await;
+        client
+            .send(json!({"t": "hello", "token": token(&format!("user-{number}"))}))
+            .await;
+        let frame = client.frame().await;
+        if frame["t"] == "welcome" {
+            welcomed += 1;
+        } else {
+            assert_eq!((&frame["t"], &frame["code"]), (&json!("bye"), &json!(4503)));
+            retries.push(frame["retry"].as_u64().unwrap());
+        }
+    }
+    assert!(welcomed >= 10, "the burst passes: {welcomed}");
+    assert!(retries.len() >= 20, "{retries:?}");
+    // Eight places a second: the last of them comes back seconds after the first.
+    let (first, last) = (retries[0], retries[retries.len() - 1]);
+    assert!(last > first + 1_500, "{retries:?}");
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 
 use crate::{
@@ -175,7 +176,7 @@ async fn a_resume_on_another_node_says_nothing_in_the_presence() {
     new.find(|frame| frame["t"] == "live").await;
     assert_eq!(ada.closed().await.0, Some(4409));
     // The grace of the old connection is over after ten seconds.
-    let quiet = tokio::time::timeout(Duration::from_secs(13), watcher.expect("msg")).await;
+    let quiet = tokio::time::timeout(Duration::from_secs(13), watcher.socket.next()).await;
     assert!(quiet.is_err(), "{quiet:?}");
     new.ask(json!({"t": "unsub", "ch": ROOM})).await;
     let left = watcher.expect("msg").await;

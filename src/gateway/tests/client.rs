@@ -22,7 +22,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::{
 use crate::{
     auth::Identity,
     broker::Publish,
-    config::{self, Config, Sources},
+    config::{self, Config, Secret, Sources, setting::Setting},
     gateway::{
         Gateway,
         connection::Connection,
@@ -32,6 +32,7 @@ use crate::{
     },
     lab::{Cluster, Link},
     node::{Node, Seams},
+    redis::Address,
     session::Session,
     store::{Fence, SessionId},
     tasks::Tasks,
@@ -64,6 +65,17 @@ pub struct Lab {
 impl Lab {
     pub async fn start() -> Self {
         let (config, dir) = Self::config();
+        Self {
+            node: Some(Node::start(config).await.unwrap()),
+            _dir: dir,
+        }
+    }
+
+    /// On a Redis server.
+    pub async fn start_on(url: &str) -> Self {
+        let (mut config, dir) = Self::config();
+        config.node.cluster_secret = Some(Secret::new("s".repeat(32)));
+        config.redis.url = Address::from_text(url);
         Self {
             node: Some(Node::start(config).await.unwrap()),
             _dir: dir,
@@ -150,6 +162,16 @@ impl Lab {
     }
 
     pub async fn publish(&self, channel: &ChannelName, key: Option<u8>, size: usize) -> u64 {
+        self.try_publish(channel, key, size).await.unwrap()
+    }
+
+    /// None: the broker did not take it.
+    pub async fn try_publish(
+        &self,
+        channel: &ChannelName,
+        key: Option<u8>,
+        size: usize,
+    ) -> Option<u64> {
         let gateway = self.gateway();
         let namespace = gateway.namespaces.resolve(channel).unwrap();
         let publish = Publish {
@@ -166,7 +188,8 @@ impl Lab {
             guard: None,
         };
         let mut published = gateway.feed.broker().publish(vec![publish]).await;
-        published.pop().unwrap().unwrap().position.offset
+        let published = published.pop().unwrap().ok()?;
+        Some(published.position.offset)
     }
 }
 

@@ -4,6 +4,7 @@ mod checkpoints;
 mod client;
 mod delivery;
 mod pages;
+mod redis;
 mod rights;
 mod slots;
 mod stale;

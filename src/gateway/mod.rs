@@ -10,6 +10,7 @@ mod commands;
 mod connection;
 mod deliver;
 mod drain;
+mod ending;
 mod gate;
 mod hello;
 mod load;
@@ -47,10 +48,9 @@ pub use self::{
 use self::{checkpoints::Checkpoints, connection::ConnectionId, gate::Gate};
 use crate::{
     auth::{AuthError, Authenticator, Identity, Origins, SessionKeys},
-    broker::BrokerError,
     clock,
     config::{Config, Namespaces},
-    control::{Control, Lease, Target},
+    control::{Control, Lease},
     feed::Feed,
     presence::{Change, Membership, Owner, Presence},
     session::Member,
@@ -139,19 +139,6 @@ impl Gateway {
         self.sessions
             .get(session)
             .map(|connection| Arc::clone(&connection))
-    }
-
-    /// Every connection of a user.
-    fn connections_of_user(&self, user: &Name) -> Vec<Arc<Connection>> {
-        let of_user = |connection: &Arc<Connection>| {
-            connection.with_session(|session| session.identity.user.as_ref() == Some(user))
-                == Some(true)
-        };
-        self.sessions
-            .iter()
-            .filter(|entry| of_user(entry.value()))
-            .map(|entry| Arc::clone(entry.value()))
-            .collect()
     }
 
     /// Every connection with a session.
@@ -298,62 +285,6 @@ impl Gateway {
             return Err(AuthError::Revoked);
         }
         Ok(identity)
-    }
-
-    /// Shuts tokens out on every node and ends the connections here that were let in with one;
-    /// answers how many. Other nodes end theirs within 5 s.
-    ///
-    /// # Errors
-    /// The revocation could not be written; nobody is shut out.
-    pub async fn revoke(&self, target: Target, ttl_ms: u64) -> Result<usize, BrokerError> {
-        self.control.revoke(target, ttl_ms).await?;
-        Ok(self.end_shut_out())
-    }
-
-    /// Ends the connections whose token was withdrawn; answers how many.
-    fn end_shut_out(&self) -> usize {
-        let shut_out = |connection: &Arc<Connection>| {
-            connection.with_session(|session| self.control.shuts_out(&session.identity))
-                == Some(true)
-        };
-        let mut connections = self.connections();
-        connections.retain(shut_out);
-        for connection in &connections {
-            connection.close(CloseCode::Unauthenticated, None, None);
-        }
-        connections.len()
-    }
-
-    /// Ends every session of a user that has a connection, on every node; answers how many were
-    /// here. Other nodes end theirs within 5 s.
-    ///
-    /// # Errors
-    /// The other nodes could not be told; nothing was ended here.
-    pub async fn disconnect_user(&self, user: &Name) -> Result<usize, BrokerError> {
-        self.control.disconnect_user(user).await?;
-        Ok(self.end_user(user).await)
-    }
-
-    /// Ends the sessions of a user that have a connection here; answers how many.
-    async fn end_user(&self, user: &Name) -> usize {
-        let mut ended = 0;
-        for connection in self.connections_of_user(user) {
-            let Some(session) = connection.with_session(|session| session.id.clone()) else {
-                continue;
-            };
-            ended += usize::from(self.disconnect(&session).await);
-        }
-        ended
-    }
-
-    /// Ends a session by an operator's wish.
-    pub async fn disconnect(&self, session: &SessionId) -> bool {
-        let Some(connection) = self.connection_of(session) else {
-            return false;
-        };
-        self.forget(&connection).await;
-        connection.close(CloseCode::Forbidden, None, None);
-        true
     }
 
     /// The node leaves: clients are moved to other nodes, or sent away where there are none.

@@ -27,7 +27,7 @@ use crate::{
     channel::{
         Boundary, Channel, ChannelOptions, Look, Message, Place, Read, Reader, ReaderKey, View,
     },
-    feed::Feed,
+    feed::{Attached, Feed},
 };
 
 /// How often the head is compared: with the next read well within the five seconds in which a
@@ -182,7 +182,7 @@ impl Follower {
         };
         let wanted = [(self.name.clone(), options)];
         loop {
-            if let Some(Ok(channel)) = self.feed.attach(&wanted).await.pop()
+            if let Some(Ok(Attached { channel, .. })) = self.feed.attach(&wanted).await.pop()
                 && let Some(joined) = channel.join(Arc::clone(&self.bell) as _, 0, VIEW)
             {
                 self.reading = Some(Reading {

@@ -32,6 +32,14 @@ pub const PAGE_ITEMS: u64 = 128;
 /// Times a head is asked for, when channels begin another life at that moment.
 const FOLLOWS_MAX: usize = 4;
 
+/// A channel that is read on this node.
+#[derive(Clone, Debug)]
+pub struct Attached {
+    pub channel: Arc<Channel>,
+    /// Where its log stood when this call began to follow it; none: it was followed before.
+    pub cut: Option<Head>,
+}
+
 /// The node's view of the broker's logs; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Feed {
@@ -86,7 +94,7 @@ impl Feed {
     pub async fn attach(
         &self,
         wanted: &[(ChannelName, ChannelOptions)],
-    ) -> Vec<Result<Arc<Channel>, BrokerError>> {
+    ) -> Vec<Result<Attached, BrokerError>> {
         let mut slots = Vec::with_capacity(wanted.len());
         let mut led = Vec::new();
         for (name, options) in wanted {
@@ -94,33 +102,52 @@ impl Feed {
             if leads {
                 led.push(Arc::clone(&slot));
             }
-            slots.push(slot);
+            slots.push((slot, leads));
         }
-        if !led.is_empty() {
+        let follows = (!led.is_empty()).then(|| {
             let feed = self.clone();
             // A task of its own: a caller that goes away must not leave the others waiting.
-            self.tasks.spawn(async move { feed.follow(&led).await });
-        }
+            self.tasks.spawn(async move { feed.follow(&led).await })
+        });
         let mut attached = Vec::with_capacity(slots.len());
-        for slot in slots {
-            attached.push(slot.live().await);
+        for (slot, _) in &slots {
+            let channel = slot.live().await;
+            attached.push(channel.map(|channel| Attached { channel, cut: None }));
+        }
+        if let Some(follows) = follows
+            && attached.iter().all(Result::is_ok)
+        {
+            // A task that panicked answered nothing: the heads are read as of any channel.
+            let cuts = follows.await.unwrap_or_default();
+            let led = attached.iter_mut().zip(&slots).filter(|(_, slot)| slot.1);
+            for ((attached, _), cut) in led.zip(cuts) {
+                if let Ok(attached) = attached {
+                    attached.cut = cut;
+                }
+            }
         }
         attached
     }
 
-    async fn follow(&self, slots: &[Arc<Slot>]) {
+    /// Follows channels and makes them live; answers where each log was cut.
+    async fn follow(&self, slots: &[Arc<Slot>]) -> Vec<Option<Head>> {
         let _no_unfollow_meanwhile = self.interest.read().await;
-        let mut unsettled: Vec<_> = slots.iter().collect();
+        let mut cuts = vec![None; slots.len()];
+        let mut unsettled: Vec<_> = slots.iter().zip(&mut cuts).collect();
         let mut error = BrokerError::Unavailable;
         for _ in 0..FOLLOWS_MAX {
             let names: Vec<_> = unsettled
                 .iter()
-                .map(|slot| slot.channel().name().clone())
+                .map(|(slot, _)| slot.channel().name().clone())
                 .collect();
             match self.broker.follow(&names).await {
                 Ok(heads) => {
-                    let mut heads = heads.iter();
-                    unsettled.retain(|slot| !heads.next().is_some_and(|head| slot.cut(head)));
+                    let mut heads = heads.into_iter();
+                    unsettled.retain_mut(|(slot, cut)| {
+                        let head = heads.next().filter(|head| slot.cut(head));
+                        **cut = head;
+                        cut.is_none()
+                    });
                 }
                 Err(refused) => {
                     error = refused;
@@ -128,13 +155,14 @@ impl Feed {
                 }
             }
             if unsettled.is_empty() {
-                return;
+                break;
             }
         }
-        for slot in unsettled {
+        for (slot, _) in unsettled {
             self.logs.remove(slot);
             slot.settle(Err(error.clone()));
         }
+        cuts
     }
 
     /// The heads of followed channels, in one step. Logs that went on in another generation or

@@ -18,6 +18,7 @@ use crate::{
     channel::{Channel, ChannelOptions, Standing},
     clock,
     config::{Namespace, Presence},
+    feed::Attached,
     presence::{Change, Membership, Owner},
     session::{Member, Session},
     telemetry::labels::Rejection,
@@ -98,25 +99,33 @@ async fn begin_all(connection: &Arc<Connection>, wanted: Vec<Wanted>, changes: &
     if accepted.is_empty() {
         return;
     }
-    let channels = connection.gateway.feed.attach(&options).await;
+    let attached = connection.gateway.feed.attach(&options).await;
+    // A log that is followed from here on was just read; what was followed before is met.
+    let is_met =
+        |wanted: &Wanted, attached: &Attached| needs_head(&wanted.sub) && attached.cut.is_none();
     let met: Vec<_> = accepted
         .iter()
-        .zip(&channels)
-        .filter(|(wanted, _)| needs_head(&wanted.sub))
-        .filter_map(|(_, channel)| channel.as_ref().ok().cloned())
+        .zip(&attached)
+        .filter_map(|(wanted, attached)| Some((wanted, attached.as_ref().ok()?)))
+        .filter(|(wanted, attached)| is_met(wanted, attached))
+        .map(|(_, attached)| Arc::clone(&attached.channel))
         .collect();
     let heads = connection.gateway.feed.meet(&met).await;
     let mut heads = heads.into_iter().flatten();
-    for ((wanted, channel), option) in accepted.into_iter().zip(channels).zip(options) {
-        let head = match &channel {
-            Ok(_) if needs_head(&wanted.sub) => heads.next(),
-            Ok(_) | Err(_) => None,
-        };
-        match channel {
-            Ok(channel) if is_behind(connection, &wanted.sub, &channel, head.as_ref()) => {
+    for ((wanted, attached), option) in accepted.into_iter().zip(attached).zip(options) {
+        let attached = attached.map(|attached| {
+            let head = if is_met(&wanted, &attached) {
+                heads.next()
+            } else {
+                attached.cut
+            };
+            (attached.channel, head)
+        });
+        match attached {
+            Ok((channel, head)) if is_behind(connection, &wanted.sub, &channel, head.as_ref()) => {
                 refuse(connection, wanted, BEHIND, changes);
             }
-            Ok(channel) if head.is_some() || !needs_head(&wanted.sub) => {
+            Ok((channel, head)) if head.is_some() || !needs_head(&wanted.sub) => {
                 begin(connection, wanted, (channel, head, option.1), changes).await;
             }
             Ok(_) | Err(_) => refuse(connection, wanted, NO_BROKER, changes),
@@ -220,7 +229,7 @@ async fn begin(
                     .await
                     .pop();
                 match attached {
-                    Some(Ok(again)) => channel = again,
+                    Some(Ok(again)) => channel = again.channel,
                     Some(Err(_)) | None => break,
                 }
             }

@@ -205,7 +205,8 @@ impl Lab {
 
     async fn attach(&self, name: &ChannelName) -> Result<Arc<Channel>, BrokerError> {
         let wanted = [(name.clone(), options(true))];
-        self.feed.attach(&wanted).await.pop().unwrap()
+        let attached = self.feed.attach(&wanted).await.pop().unwrap();
+        attached.map(|attached| attached.channel)
     }
 
     async fn publish(&self, name: &ChannelName, size: usize) -> u64 {

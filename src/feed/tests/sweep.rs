@@ -56,7 +56,8 @@ async fn tails_over_the_budget_go_least_recently_read_first_and_only_copies_last
     let mut channels = Vec::new();
     for (text, keeps_history, read_at) in [("new", true, 9), ("old", true, 5), ("only", false, 1)] {
         let wanted = [(name(text), options(keeps_history))];
-        let channel = lab.feed.attach(&wanted).await.pop().unwrap().unwrap();
+        let attached = lab.feed.attach(&wanted).await.pop().unwrap();
+        let channel = attached.unwrap().channel;
         channel.join(Arc::new(Waiting::default()), 0, VIEW).unwrap();
         for _ in 0..3 {
             lab.publish(channel.name(), 10_000).await;

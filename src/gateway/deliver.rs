@@ -253,7 +253,7 @@ impl Connection {
                     let wait_ms = sub.wishes.hz.map_or(0, |hz| 1000 / u64::from(hz.max(1)));
                     sub.due_ms = now_ms + wait_ms;
                 }
-                sub.move_to(step.progress);
+                step.take_effect(sub);
             }
         }
     }
@@ -318,6 +318,7 @@ impl Connection {
                 clock::now_ms().saturating_sub(self.accepted_ms.load(Ordering::Relaxed));
             let left = Duration::from_millis(STALL_MS_MAX.saturating_sub(stalled_ms));
             let writable = tokio::select! {
+                biased;
                 writable = tokio::time::timeout(left, self.socket.writable()) => writable,
                 () = self.ended() => return,
             };

@@ -137,7 +137,7 @@ fn rewind_at_once(connection: &Connection, out: &mut Out, slot: u8, boundary: Bo
     {
         let mut step = Step::at(slot, sub);
         step.cross(sub, boundary, &mut message);
-        sub.move_to(step.progress);
+        step.take_effect(sub);
         out.push_message(message);
     }
 }

@@ -66,7 +66,8 @@ pub fn plan(request: &StartRequest, standing: &Standing, joined: &LocalHead, log
             start.position.epoch = position.epoch.clone();
             start.progress.segment = segment;
             start.rewind = rewind;
-            if request.mode == Mode::Latest {
+            // A snapshot leaves out what changed meanwhile as well.
+            if request.mode == Mode::Latest || request.fallback == Fallback::State {
                 start.progress.left_out = left_out(position, joined, log);
             }
             return start;
@@ -87,8 +88,8 @@ pub fn plan(request: &StartRequest, standing: &Standing, joined: &LocalHead, log
     }
 }
 
-/// Up to where values may have been left out for a client in mode `latest` that was at this
-/// position: it does not say whether it had come to the end of what there was.
+/// Up to where values may have been left out for a client with keys that was at this position: it
+/// does not say whether it had come to the end of what there was.
 fn left_out(position: &Position, joined: &LocalHead, log: &Head) -> u64 {
     let head = &joined.position;
     if position.epoch != head.epoch {

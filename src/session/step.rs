@@ -24,6 +24,8 @@ pub struct Step {
     pub delivered: u64,
     /// Why a gap is in it.
     pub gap: Option<GapReason>,
+    /// The lowest offset the client goes back to: nothing above is acknowledged any more.
+    kept: u64,
 }
 
 /// What is left of a subscription after it was read.
@@ -45,7 +47,14 @@ impl Step {
             progress: sub.progress,
             delivered: 0,
             gap: None,
+            kept: u64::MAX,
         }
+    }
+
+    /// The message left: the subscription is where it leads.
+    pub fn take_effect(&self, sub: &mut Sub) {
+        sub.move_to(self.progress);
+        sub.floor = sub.floor.min(self.kept);
     }
 
     /// Reads a subscription into the message, at most `bytes_max` of frames.
@@ -149,6 +158,7 @@ impl Step {
             lost,
         });
         (self.progress.segment, self.progress.cursor) = (segment, to);
+        self.kept = self.kept.min(to);
         if lost == 0 && self.progress.left_out <= to {
             return;
         }
@@ -201,6 +211,7 @@ impl Step {
     /// Tells that delivery starts over at `next`.
     fn start_over(&mut self, sub: &Sub, epoch: Epoch, next: Progress, message: &mut Message) {
         self.progress = next;
+        self.kept = u64::MAX;
         message.push(&Frame::Subscribed {
             i: None,
             channel: sub.channel.name().clone(),

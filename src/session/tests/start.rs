@@ -81,8 +81,8 @@ fn every_case_of_a_start() {
                 life: 3,
                 segment: 0,
                 cursor,
-                left_out: match (recovery, mode) {
-                    (Full, Latest) => 101,
+                left_out: match (recovery, mode, fallback) {
+                    (Full, Latest, _) | (Full, _, State) => 101,
                     _anew => cursor,
                 },
                 begun: cursor,

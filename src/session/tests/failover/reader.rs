@@ -163,7 +163,7 @@ impl Reader {
                 self.client.take(log, frame);
             }
         }
-        self.sub.move_to(step.progress);
+        step.take_effect(&mut self.sub);
         assert!(self.sub.floor <= self.sub.progress.cursor);
         if self.client.mode == Mode::Every {
             assert_eq!(self.client.position.offset, self.sub.progress.cursor);

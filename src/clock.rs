@@ -17,7 +17,6 @@ pub fn now_ms() -> u64 {
 }
 
 #[cfg(test)]
-#[expect(unused_imports, reason = "the simulation sets its time")]
 pub use self::virtual_time::begin_at;
 #[cfg(test)]
 pub use self::virtual_time::now_ms;

@@ -32,6 +32,9 @@ mod presence;
 mod random;
 mod redis;
 mod session;
+#[cfg(test)]
+#[path = "../tests/sim/mod.rs"]
+mod sim;
 mod storage;
 mod store;
 mod tasks;

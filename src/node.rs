@@ -125,26 +125,13 @@ impl Node {
         let listener = http::bind(config.node.listen)?;
         let internal = config.node.internal_listen.map(http::bind).transpose()?;
         let address = listener.local_addr().unwrap_or(config.node.listen);
-        let logs = Arc::new(Logs::new(
-            feed_settings(&config),
-            tasks.clone(),
-            Arc::clone(&metrics),
-        ));
-        let node = node_name();
-        let seams = open(&config, &node, &logs)?;
-        let broker = Arc::clone(&seams.broker);
-        let feed = Feed::new(Arc::clone(&broker), logs, tasks.clone());
-        let gateway = gateway(&config, node, feed, &seams, metrics, &tasks)?;
-        gateway.feed.start();
-        gateway.start();
-        tasks.spawn_until_stop(lease(Arc::clone(&gateway), address));
-        tasks.spawn_until_stop(upkeep(Arc::clone(&gateway)));
+        let (gateway, storage) = assemble(&config, address, (metrics, &tasks), open)?;
         tasks.spawn_until_stop(memory::watch(Arc::clone(&gateway)));
         let clients = Router::new()
             .route("/v1/connect", get(connect))
             .with_state(Arc::clone(&gateway));
         let demo = if config.development {
-            demo::start(&config, broker, &tasks)?
+            demo::start(&config, gateway.feed.broker_handle(), &tasks)?
         } else {
             Router::new()
         };
@@ -169,7 +156,7 @@ impl Node {
             address,
             gateway,
             tasks,
-            storage: seams.storage,
+            storage,
         })
     }
 
@@ -196,6 +183,33 @@ impl Node {
         }
         drop(self.storage);
     }
+}
+
+/// What a node is besides its listeners: a gateway over its seams, and what runs beside it. A
+/// simulation has several in one thread.
+///
+/// # Errors
+/// Says what is missing or taken.
+pub(crate) fn assemble(
+    config: &Arc<Config>,
+    address: SocketAddr,
+    (metrics, tasks): (Arc<Metrics>, &Tasks),
+    open: impl FnOnce(&Config, &Name, &Arc<Logs>) -> Result<Seams, NodeError>,
+) -> Result<(Arc<Gateway>, Option<EmbeddedStorage>), NodeError> {
+    let logs = Arc::new(Logs::new(
+        feed_settings(config),
+        tasks.clone(),
+        Arc::clone(&metrics),
+    ));
+    let node = node_name();
+    let seams = open(config, &node, &logs)?;
+    let feed = Feed::new(Arc::clone(&seams.broker), logs, tasks.clone());
+    let gateway = gateway(config, node, feed, &seams, metrics, tasks)?;
+    gateway.feed.start();
+    gateway.start();
+    tasks.spawn_until_stop(lease(Arc::clone(&gateway), address));
+    tasks.spawn_until_stop(upkeep(Arc::clone(&gateway)));
+    Ok((gateway, seams.storage))
 }
 
 fn acceptor(config: &Config) -> Result<Option<TlsAcceptor>, ListenError> {

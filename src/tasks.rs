@@ -43,6 +43,7 @@ impl Tasks {
         let stop = self.stop.clone();
         self.spawn(async move {
             tokio::select! {
+                biased;
                 () = stop.cancelled() => {}
                 () = future => {}
             }

@@ -66,6 +66,7 @@ impl Connection {
             }
             if has_failed {
                 tokio::select! {
+                    biased;
                     () = tokio::time::sleep(RETRY) => {}
                     () = self.ended() => {}
                 }

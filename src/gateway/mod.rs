@@ -14,6 +14,8 @@ mod ending;
 mod gate;
 mod hello;
 mod load;
+#[cfg(test)]
+pub mod memory;
 mod orders;
 mod pacer;
 mod pages;
@@ -46,6 +48,8 @@ pub use self::{
     upgrade::{ClientAddress, connect},
 };
 use self::{checkpoints::Checkpoints, connection::ConnectionId, gate::Gate};
+#[cfg(test)]
+pub use self::{socket::memory as memory_socket, upgrade::serve};
 use crate::{
     auth::{AuthError, Authenticator, Identity, Origins, SessionKeys},
     clock,
@@ -142,11 +146,13 @@ impl Gateway {
     }
 
     /// Every connection with a session.
+    /// Every connection with a session, oldest first: what is done to them in turn does not depend
+    /// on chance.
     fn connections(&self) -> Vec<Arc<Connection>> {
-        self.sessions
-            .iter()
-            .map(|entry| Arc::clone(entry.value()))
-            .collect()
+        let held = self.sessions.iter();
+        let mut connections: Vec<_> = held.map(|entry| Arc::clone(entry.value())).collect();
+        connections.sort_unstable_by_key(|connection| connection.id);
+        connections
     }
 
     fn session_ids(&self) -> Vec<SessionId> {

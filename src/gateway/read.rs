@@ -182,6 +182,7 @@ async fn serve(
         return false;
     }
     tokio::select! {
+        biased;
         () = connection.room() => true,
         () = connection.ended() => false,
     }

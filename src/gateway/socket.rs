@@ -1,7 +1,7 @@
 //! One client's socket: plain TCP or TLS over it, written to from any thread, read by one task.
 //!
 //! Owns the two halves and the TLS state between them. Never waits for writability on its own:
-//! `try_write` takes what the kernel takes.
+//! `try_write` takes what the kernel takes. Simulations put a pipe in memory in TCP's place.
 
 use std::{
     io::{self, Read, Write},
@@ -20,6 +20,9 @@ use tokio::{
     },
 };
 use tokio_rustls::{rustls::ServerConnection, server::TlsStream};
+
+#[cfg(test)]
+use super::memory::Pipe;
 
 /// Unsent bytes the kernel may hold for one client. Its automatic buffers grow to megabytes,
 /// which is memory that grows with slow clients, and old values in front of the newest ones.
@@ -42,46 +45,66 @@ type Tls = Arc<Mutex<ServerConnection>>;
 /// The half that reads.
 #[derive(Debug)]
 pub struct SocketReader {
-    tcp: OwnedReadHalf,
+    from: Source,
     tls: Option<Tls>,
 }
 
 /// The half that writes; shared by every thread that delivers.
 #[derive(Debug)]
 pub struct SocketWriter {
-    tcp: OwnedWriteHalf,
+    to: Sink,
     tls: Option<Tls>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Tcp(OwnedReadHalf),
+    #[cfg(test)]
+    Memory(Arc<Pipe>),
+}
+
+#[derive(Debug)]
+enum Sink {
+    Tcp(OwnedWriteHalf),
+    #[cfg(test)]
+    Memory(Arc<Pipe>),
+}
+
+fn halves(stream: TcpStream, tls: Option<Tls>) -> (SocketReader, SocketWriter) {
+    let (read, write) = stream.into_split();
+    let (from, to) = (Source::Tcp(read), Sink::Tcp(write));
+    (
+        SocketReader {
+            from,
+            tls: tls.clone(),
+        },
+        SocketWriter { to, tls },
+    )
 }
 
 /// Splits a plain stream.
 pub fn plain(stream: TcpStream) -> (SocketReader, SocketWriter) {
-    let (read, write) = stream.into_split();
-    (
-        SocketReader {
-            tcp: read,
-            tls: None,
-        },
-        SocketWriter {
-            tcp: write,
-            tls: None,
-        },
-    )
+    halves(stream, None)
 }
 
 /// Splits a TLS stream whose handshake is done.
 pub fn tls(stream: TlsStream<TcpStream>) -> (SocketReader, SocketWriter) {
     let (stream, mut connection) = stream.into_inner();
     connection.set_buffer_limit(Some(TLS_BUFFER_BYTES_MAX));
-    let (read, write) = stream.into_split();
-    let shared = Arc::new(Mutex::new(connection));
+    halves(stream, Some(Arc::new(Mutex::new(connection))))
+}
+
+/// The node's two halves of a pipe.
+#[cfg(test)]
+pub fn memory(pipe: &Arc<Pipe>) -> (SocketReader, SocketWriter) {
     (
         SocketReader {
-            tcp: read,
-            tls: Some(Arc::clone(&shared)),
+            from: Source::Memory(Arc::clone(pipe)),
+            tls: None,
         },
         SocketWriter {
-            tcp: write,
-            tls: Some(shared),
+            to: Sink::Memory(Arc::clone(pipe)),
+            tls: None,
         },
     )
 }
@@ -97,7 +120,7 @@ impl SocketReader {
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let Some(tls) = &self.tls else {
-            return poll_tcp(&mut self.tcp, context, buffer);
+            return self.from.poll_read(context, buffer);
         };
         loop {
             match tls.lock().reader().read(buffer) {
@@ -105,7 +128,7 @@ impl SocketReader {
                 done => return Poll::Ready(done),
             }
             // The caller's buffer holds the records until they are decrypted.
-            let count = ready!(poll_tcp(&mut self.tcp, context, buffer))?;
+            let count = ready!(self.from.poll_read(context, buffer))?;
             if count == 0 {
                 return Poll::Ready(Ok(0));
             }
@@ -117,14 +140,22 @@ impl SocketReader {
     }
 }
 
-fn poll_tcp(
-    tcp: &mut OwnedReadHalf,
-    context: &mut Context<'_>,
-    buffer: &mut [u8],
-) -> Poll<io::Result<usize>> {
-    let mut buffer = ReadBuf::new(buffer);
-    ready!(Pin::new(tcp).poll_read(context, &mut buffer))?;
-    Poll::Ready(Ok(buffer.filled().len()))
+impl Source {
+    fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(tcp) => {
+                let mut buffer = ReadBuf::new(buffer);
+                ready!(Pin::new(tcp).poll_read(context, &mut buffer))?;
+                Poll::Ready(Ok(buffer.filled().len()))
+            }
+            #[cfg(test)]
+            Self::Memory(pipe) => pipe.poll_read(context, buffer),
+        }
+    }
 }
 
 /// Decrypts the first `count` bytes in place; how many bytes of plain text came of them. TLS keeps
@@ -156,7 +187,7 @@ impl SocketWriter {
     /// `WouldBlock` when it takes nothing; anything else: the socket broke.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         let Some(tls) = &self.tls else {
-            return self.tcp.try_write(bytes);
+            return self.to.try_write(bytes);
         };
         let mut tls = tls.lock();
         self.flush_tls(&mut tls)?;
@@ -181,7 +212,7 @@ impl SocketWriter {
     /// Hands the kernel the records TLS holds.
     fn flush_tls(&self, tls: &mut ServerConnection) -> io::Result<()> {
         while tls.wants_write() {
-            tls.write_tls(&mut Unsent(&self.tcp))?;
+            tls.write_tls(&mut Unsent(&self.to))?;
         }
         Ok(())
     }
@@ -191,7 +222,11 @@ impl SocketWriter {
     /// # Errors
     /// The socket broke.
     pub async fn writable(&self) -> io::Result<()> {
-        self.tcp.writable().await
+        match &self.to {
+            Sink::Tcp(tcp) => tcp.writable().await,
+            #[cfg(test)]
+            Sink::Memory(pipe) => pipe.writable().await,
+        }
     }
 
     /// Says that nothing more will be written; what the kernel holds still goes out.
@@ -202,16 +237,32 @@ impl SocketWriter {
             // A client that takes nothing is not told either.
             self.flush_tls(&mut tls).unwrap_or_default();
         }
-        let tcp: &TcpStream = self.tcp.as_ref();
-        // A socket that is already gone is shut down too.
-        SockRef::from(tcp)
-            .shutdown(std::net::Shutdown::Write)
-            .unwrap_or_default();
+        match &self.to {
+            Sink::Tcp(tcp) => {
+                let tcp: &TcpStream = tcp.as_ref();
+                // A socket that is already gone is shut down too.
+                SockRef::from(tcp)
+                    .shutdown(std::net::Shutdown::Write)
+                    .unwrap_or_default();
+            }
+            #[cfg(test)]
+            Sink::Memory(pipe) => pipe.shut_down(),
+        }
+    }
+}
+
+impl Sink {
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(tcp) => tcp.try_write(bytes),
+            #[cfg(test)]
+            Self::Memory(pipe) => pipe.try_write(bytes),
+        }
     }
 }
 
 /// `try_write` as the `Write` that TLS asks for.
-struct Unsent<'a>(&'a OwnedWriteHalf);
+struct Unsent<'a>(&'a Sink);
 
 impl Write for Unsent<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

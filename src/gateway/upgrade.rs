@@ -18,7 +18,14 @@ use tokio_rustls::server::TlsStream;
 
 use crate::telemetry::labels::{CloseReason, Rejection};
 
-use super::{Gateway, admission::Place, connection::Connection, read, socket, websocket};
+use super::{
+    Gateway,
+    admission::Place,
+    connection::Connection,
+    read,
+    socket::{self, SocketReader, SocketWriter},
+    websocket,
+};
 
 /// Where a connection comes from; put into requests by the listener.
 #[derive(Debug, Clone, Copy)]
@@ -95,7 +102,7 @@ fn refused(gateway: &Gateway, agreed: &Agreed, headers: &HeaderMap) -> Option<Re
 }
 
 /// The reason of a close, and when to come back, ms.
-type Refused = (CloseCode, Option<u64>);
+pub type Refused = (CloseCode, Option<u64>);
 
 fn origin_allowed(gateway: &Gateway, headers: &HeaderMap) -> bool {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
@@ -193,10 +200,23 @@ fn begin(
             }
         },
     };
-    let (reader, writer) = match stream {
+    let halves = match stream {
         ClientStream::Plain(stream) => socket::plain(stream),
         ClientStream::Tls(stream) => socket::tls(*stream),
     };
+    // Copied here: the server's bytes keep 8 KiB alive however few they are.
+    serve(gateway, halves, encoding, early.to_vec(), refused, place);
+}
+
+/// Serves an open socket until it ends; one that is `refused` is told so.
+pub fn serve(
+    gateway: Arc<Gateway>,
+    (reader, writer): (SocketReader, SocketWriter),
+    encoding: Encoding,
+    early: Vec<u8>,
+    refused: Option<Refused>,
+    place: Place,
+) {
     let connection = Arc::new(Connection::new(
         gateway.next_id(),
         encoding,
@@ -208,8 +228,6 @@ fn begin(
     }
     gateway.metrics.connections.increment(1.0);
     gateway.metrics.connections_opened.increment(1);
-    // Copied here: the server's bytes keep 8 KiB alive however few they are.
-    let early = early.to_vec();
     let tasks = gateway.tasks.clone();
     tasks.spawn(async move {
         read::run(Arc::clone(&connection), reader, early).await;

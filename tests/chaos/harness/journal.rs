@@ -193,7 +193,10 @@ impl Inner {
             }
             Event::Acknowledged { body, position } => self.note_acknowledged(*body, position),
             Event::Refused { .. } => self.counts.refused += 1,
-            Event::Left { client, channel } => {
+            Event::Left { client, channel }
+            | Event::Forgot {
+                client, channel, ..
+            } => {
                 self.cursors.remove(&(*client, *channel));
             }
             Event::Began {

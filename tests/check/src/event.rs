@@ -20,7 +20,7 @@ pub struct Key(pub u32);
 pub struct Session(pub u32);
 
 /// A position as the wire has it: the epoch's text and the offset.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Position {
     /// Opaque to clients; the same text always means the same generation of the same life.
     pub epoch: Arc<str>,
@@ -40,7 +40,7 @@ impl Position {
 }
 
 /// How a delivery began (`rec`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Recovery {
     /// Right behind the position the client held.
     Full,
@@ -51,7 +51,7 @@ pub enum Recovery {
 }
 
 /// How the application reads a channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
     /// Every publication.
     Every,
@@ -60,7 +60,7 @@ pub enum Mode {
 }
 
 /// An entry of a channel's state.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Item {
     /// Where it was minted.
     pub position: Position,
@@ -71,7 +71,7 @@ pub struct Item {
 }
 
 /// One thing that happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
     /// A publication is sent for the first time.
     Attempted {
@@ -111,6 +111,16 @@ pub enum Event {
         client: Client,
         /// What.
         channel: Channel,
+    },
+    /// The application lost its memory, but for what it handled. The next delivery begins there or
+    /// below, if it does not start over.
+    Forgot {
+        /// Who.
+        client: Client,
+        /// What.
+        channel: Channel,
+        /// What it acknowledged last; none: nothing.
+        acknowledged: Option<Position>,
     },
     /// `ok`: a delivery begins after this position.
     Began {

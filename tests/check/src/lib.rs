@@ -111,6 +111,7 @@ impl Checker {
             Event::StoreLost => self.owners.clear(),
             Event::Asked { .. }
             | Event::Left { .. }
+            | Event::Forgot { .. }
             | Event::Began { .. }
             | Event::Message { .. }
             | Event::Gap { .. }
@@ -134,7 +135,7 @@ impl Checker {
                 continue;
             };
             let mut found = Found::new();
-            reader.end(log, &mut found);
+            reader.end(log, self.rules, &mut found);
             self.add(*client, *channel, found);
         }
         self.report
@@ -166,7 +167,10 @@ impl Checker {
                 self.readers.remove(&(*client, *channel));
                 return;
             }
-            Event::Began {
+            Event::Forgot {
+                client, channel, ..
+            }
+            | Event::Began {
                 client, channel, ..
             }
             | Event::Message {
@@ -217,6 +221,7 @@ impl Checker {
             | Event::Refused { .. }
             | Event::Asked { .. }
             | Event::Left { .. }
+            | Event::Forgot { .. }
             | Event::Began { .. }
             | Event::Gap { .. }
             | Event::Rewind { .. }
@@ -318,6 +323,7 @@ fn is_lost(position: &Position, body: Body, log: &SurvivingLog, rules: Rules) ->
 
 fn tell(reader: &mut Reader, event: &Event, found: &mut Found) {
     match event {
+        Event::Forgot { acknowledged, .. } => reader.forget(acknowledged.as_ref()),
         Event::Began {
             position, recovery, ..
         } => reader.began(position, *recovery, found),

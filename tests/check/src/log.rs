@@ -36,4 +36,13 @@ impl SurvivingLog {
         let segment = self.lineage.iter().rfind(|(_, start)| *start <= offset);
         segment.map(|(epoch, _)| &**epoch)
     }
+
+    /// Whether an offset was minted by a generation after this one: nobody can hold it under such
+    /// an epoch. The other way round is right: a position of a later generation names all before.
+    #[must_use]
+    pub fn is_minted_after(&self, offset: u64, epoch: &str) -> bool {
+        let of_epoch = self.lineage.iter().position(|(held, _)| **held == *epoch);
+        let of_offset = self.lineage.iter().rposition(|(_, start)| *start <= offset);
+        offset <= self.head && of_epoch.is_some_and(|at| Some(at) < of_offset)
+    }
 }

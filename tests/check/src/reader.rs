@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::{
+    Rules,
     event::{Body, Item, Key, Mode, Position, Recovery},
     log::SurvivingLog,
     report::Class,
@@ -36,6 +37,8 @@ pub struct Reader {
     mode: Mode,
     keeps_state: bool,
     cursor: Option<Position>,
+    /// After a loss of memory: the last position acknowledged, if any.
+    forgot: Option<Option<Position>>,
     /// In the order given.
     held: Vec<Held>,
     bodies: BTreeSet<Body>,
@@ -56,6 +59,7 @@ impl Reader {
             mode,
             keeps_state,
             cursor: None,
+            forgot: None,
             held: Vec::new(),
             bodies: BTreeSet::new(),
             taken_back: Vec::new(),
@@ -73,8 +77,46 @@ impl Reader {
         self.keeps_state = keeps_state;
     }
 
+    /// The application holds only what it acknowledged.
+    pub fn forget(&mut self, acknowledged: Option<&Position>) {
+        self.forgot = Some(acknowledged.cloned());
+        self.cursor = None;
+        self.values.clear();
+        self.snapshot = None;
+        self.keep(acknowledged.map_or(0, |position| position.offset));
+    }
+
+    /// Holds no publication above an offset.
+    fn keep(&mut self, offset: u64) {
+        self.held.retain(|held| held.position.offset <= offset);
+        self.bodies = self.held.iter().filter_map(|held| held.body).collect();
+    }
+
+    fn begins_again(&mut self, position: &Position, recovery: Recovery, found: &mut Found) {
+        let Some(acknowledged) = self.forgot.take() else {
+            return;
+        };
+        if recovery != Recovery::Full {
+            self.keep(0);
+            return;
+        }
+        let same_log = |handled: &Position| handled.epoch == position.epoch;
+        if !acknowledged.as_ref().is_none_or(same_log) {
+            // By what followed another generation: a rewind leads to the log of the other.
+            self.keep(0);
+            return;
+        }
+        self.keep(position.offset);
+        let handled = acknowledged.as_ref().map_or(0, |handled| handled.offset);
+        if position.offset > handled {
+            let text = format!("handled {acknowledged:?}, delivery goes on after {position:?}");
+            found.push((Class::Skip, text));
+        }
+    }
+
     pub fn began(&mut self, position: &Position, recovery: Recovery, found: &mut Found) {
         self.snapshot = None;
+        self.begins_again(position, recovery, found);
         match (&self.cursor, recovery) {
             (None, _) => self.values_since = position.offset,
             (Some(cursor), Recovery::Reset) => {
@@ -171,7 +213,12 @@ impl Reader {
             found.push((Class::WrongRewind, format!("to {to} before any ok")));
             return;
         };
-        if to.checked_add(lost) != Some(cursor.offset) || *epoch == cursor.epoch {
+        // In mode latest the cursor may have passed values that were overtaken.
+        let adds_up = match self.mode {
+            Mode::Every => to.checked_add(lost) == Some(cursor.offset),
+            Mode::Latest => lost > 0 || to >= cursor.offset,
+        };
+        if !adds_up || *epoch == cursor.epoch {
             found.push((
                 Class::WrongRewind,
                 format!("rewind to {to}, lost {lost}, epoch {epoch} behind {cursor:?}"),
@@ -194,10 +241,6 @@ impl Reader {
             }
         }
         self.values.retain(|_, value| value.offset <= to);
-        if lost > 0 {
-            // Values below may have been overwritten by what is taken back.
-            self.values_since = to;
-        }
         self.snapshot = None;
     }
 
@@ -228,13 +271,13 @@ impl Reader {
 
     pub fn live(&self, offset: u64, found: &mut Found) {
         let held = self.cursor.as_ref().map(|cursor| cursor.offset);
-        if held != Some(offset) {
+        if held != Some(offset) && (self.mode == Mode::Every || held > Some(offset)) {
             found.push((Class::Skip, format!("live at {offset}, held {held:?}")));
         }
     }
 
     /// Judges what is held when all is over and everybody is live.
-    pub fn end(&self, log: &SurvivingLog, found: &mut Found) {
+    pub fn end(&self, log: &SurvivingLog, rules: Rules, found: &mut Found) {
         let at_head = self
             .cursor
             .as_ref()
@@ -250,9 +293,8 @@ impl Reader {
         }
         for held in &self.held {
             let offset = held.position.offset;
-            let minted_by = log.epoch_at(offset);
-            if minted_by.is_some_and(|epoch| epoch != &*held.position.epoch) {
-                let text = format!("{:?} is held, {minted_by:?} minted it", held.position);
+            if log.is_minted_after(offset, &held.position.epoch) {
+                let text = format!("{:?} is held, it was minted later", held.position);
                 found.push((Class::Phantom, text));
                 continue;
             }
@@ -268,12 +310,12 @@ impl Reader {
                 found.push((Class::Phantom, text));
             }
         }
-        self.end_signals(log, found);
+        self.end_signals(log, rules, found);
         self.end_values(log, found);
     }
 
     /// Whether what it was told to be lost is.
-    fn end_signals(&self, log: &SurvivingLog, found: &mut Found) {
+    fn end_signals(&self, log: &SurvivingLog, rules: Rules, found: &mut Found) {
         let survived =
             |position: &Position| log.epoch_at(position.offset) == Some(&*position.epoch);
         for (held, by) in &self.taken_back {
@@ -287,7 +329,9 @@ impl Reader {
                 "gap {from}..={to} of {epoch}, history begins at {}",
                 log.first
             );
-            if *to >= log.first && log.epoch_at(*to) == Some(&**epoch) {
+            // A copy that lagged had dropped less of its history.
+            let is_kept = !rules.may_lose_tails && *to >= log.first;
+            if is_kept && log.epoch_at(*to) == Some(&**epoch) {
                 found.push((Class::WrongGap, text));
             }
         }
@@ -318,7 +362,9 @@ impl Reader {
         }
         for (key, held) in &self.values {
             let Some(key) = key else { continue };
-            if held.body.is_some() && !state.contains_key(key) {
+            // Nobody is told of a blank that had the publication.
+            let is_blanked = log.entries.get(&held.offset) == Some(&None);
+            if held.body.is_some() && !state.contains_key(key) && !is_blanked {
                 let text = format!("{key:?} was removed, held {held:?}");
                 found.push((Class::WrongState, text));
             }

@@ -304,6 +304,22 @@ fn a_delivery_begins_elsewhere() {
 }
 
 #[test]
+fn a_delivery_goes_on_above_what_was_handled() {
+    let forgot = |handled| {
+        let history = History::of(3).reads().messages(1..=2);
+        history.with(Event::Forgot {
+            client: CLIENT,
+            channel: CHANNEL,
+            acknowledged: Some(at("a", handled)),
+        })
+    };
+    let above = forgot(1).began(at("a", 2), Recovery::Full).messages([3]);
+    above.violates(Class::Skip);
+    let below = forgot(1).began(at("a", 0), Recovery::Full);
+    below.messages(1..=3).is_clean();
+}
+
+#[test]
 fn a_publication_is_in_the_log_twice() {
     let mut history = History::of(2);
     history.log.entries.insert(2, Some(1));

@@ -146,10 +146,8 @@ mod tests {
         let gate = Arc::new(Gate::new(1));
         for _ in 0..3 {
             let held = gate.enter(Guest::Resume).await.unwrap();
-            let waits = tokio::spawn({
-                let gate = Arc::clone(&gate);
-                async move { gate.enter(Guest::Resume).await }
-            });
+            let asked = Arc::clone(&gate);
+            let waits = tokio::spawn(async move { asked.enter(Guest::Resume).await });
             tokio::task::yield_now().await;
             drop(held);
             waits.abort();

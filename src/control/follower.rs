@@ -12,13 +12,14 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tidewire_protocol::{
     ChannelName, Encoding, Frame, Publication,
     command::{Mode, Range},
     decode,
 };
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, SetOnce},
     time::{Instant, sleep, timeout_at},
 };
 
@@ -95,17 +96,40 @@ pub struct Follower {
     /// When the head is to be compared next.
     compare_at: Instant,
     /// When the log was last read to its head.
-    verified: Arc<watch::Sender<Option<Instant>>>,
+    verified: Arc<Verified>,
+}
+
+/// When a log was last read to its head.
+#[derive(Debug, Default)]
+pub struct Verified {
+    at: Mutex<Option<Instant>>,
+    first: SetOnce<()>,
+}
+
+impl Verified {
+    /// Everything up to the head as it was then has been read and acted upon.
+    fn note(&self, at: Instant) {
+        *self.at.lock() = Some(at);
+        // Set by the first of many.
+        self.first.set(()).unwrap_or_default();
+    }
+
+    /// None: never.
+    pub fn at(&self) -> Option<Instant> {
+        *self.at.lock()
+    }
+
+    /// Waits until it was read for the first time. Those who wait go on in the order they came,
+    /// which a `watch` would draw: a simulation is to be the same in every run.
+    pub async fn first(&self) {
+        self.first.wait().await;
+    }
 }
 
 impl Follower {
     /// A follower that begins at the present head; `verified` is told whenever everything up to
     /// the head had been read and acted upon.
-    pub fn new(
-        feed: Feed,
-        name: ChannelName,
-        verified: Arc<watch::Sender<Option<Instant>>>,
-    ) -> Self {
+    pub fn new(feed: Feed, name: ChannelName, verified: Arc<Verified>) -> Self {
         Self {
             feed,
             name,
@@ -217,7 +241,7 @@ impl Follower {
             return self.page().await.ok().flatten();
         }
         self.compare_at = asked + COMPARE_EVERY;
-        self.verified.send_replace(Some(asked));
+        self.verified.note(asked);
         None
     }
 

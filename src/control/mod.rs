@@ -23,16 +23,16 @@ use std::{
 use tidewire_protocol::{ChannelName, Name, Publication};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, timeout},
+    time::{sleep, timeout},
 };
 
+use self::{follower::Verified, outbox::Outbox, revocations::Revocations};
 pub use self::{
     follower::{Follower, Heard},
     nodes::{Lease, Nodes},
     orders::Order,
     revocations::{TTL_MS_MAX, Target},
 };
-use self::{outbox::Outbox, revocations::Revocations};
 use crate::{auth::Identity, broker::BrokerError, feed::Feed, store::SessionId};
 
 /// A node that could not compare `$sys:control` for this long decides nothing about rights.
@@ -53,8 +53,8 @@ pub struct Control {
     revocations: Revocations,
     outbox: Outbox,
     /// When `$sys:control` was last read to its head, and this node's own channel.
-    verified: Arc<watch::Sender<Option<Instant>>>,
-    own_verified: Arc<watch::Sender<Option<Instant>>>,
+    verified: Arc<Verified>,
+    own_verified: Arc<Verified>,
     /// The probes sent, and the last that came back.
     probes: AtomicU64,
     probed: watch::Sender<u64>,
@@ -69,8 +69,8 @@ impl Control {
             revocations: Revocations::new(feed.broker_handle()),
             feed,
             outbox: Outbox::default(),
-            verified: Arc::new(watch::Sender::new(None)),
-            own_verified: Arc::new(watch::Sender::new(None)),
+            verified: Arc::default(),
+            own_verified: Arc::default(),
             probes: AtomicU64::new(0),
             probed: watch::Sender::new(0),
         }
@@ -103,21 +103,18 @@ impl Control {
 
     /// Whether this node knows who is shut out: `$sys:control` was compared within 30 s.
     pub fn is_verified(&self) -> bool {
-        self.verified
-            .borrow()
-            .is_some_and(|at| at.elapsed() <= VERIFIED_MAX)
+        self.verified_ago().is_some_and(|ago| ago <= VERIFIED_MAX)
     }
 
     /// The same; a node that has just started is waited for.
     pub async fn verified(&self) -> bool {
-        let mut verified = self.verified.subscribe();
-        let first = verified.wait_for(Option::is_some);
-        timeout(FIRST_READ_MAX, first).await.is_ok() && self.is_verified()
+        let first = timeout(FIRST_READ_MAX, self.verified.first()).await;
+        first.is_ok() && self.is_verified()
     }
 
     /// How long ago `$sys:control` was read to its head; none: never.
     pub fn verified_ago(&self) -> Option<Duration> {
-        self.verified.borrow().map(|at| at.elapsed())
+        self.verified.at().map(|at| at.elapsed())
     }
 
     /// Whether what a client presented was withdrawn.
@@ -180,10 +177,9 @@ impl Control {
     pub async fn probe(&self) -> bool {
         let mut probed = self.probed.subscribe();
         let n = self.probes.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut followed = self.own_verified.subscribe();
         let round_trip = async {
             // Only what comes after the follower has joined is heard.
-            followed.wait_for(Option::is_some).await.ok()?;
+            self.own_verified.first().await;
             let order = Order::Probe { n };
             self.give(&order, Some(&self.node)).await.ok()?;
             probed.wait_for(|heard| *heard >= n).await.ok()?;

@@ -1,6 +1,8 @@
 //! Orders over a shared broker, on tokio's clock: what is announced, what is not, and what is
 //! lost.
 
+use tokio::time::Instant;
+
 use super::*;
 use crate::{
     broker::Broker,

@@ -145,7 +145,6 @@ impl Gateway {
             .map(|connection| Arc::clone(&connection))
     }
 
-    /// Every connection with a session.
     /// Every connection with a session, oldest first: what is done to them in turn does not depend
     /// on chance.
     fn connections(&self) -> Vec<Arc<Connection>> {
@@ -156,10 +155,10 @@ impl Gateway {
     }
 
     fn session_ids(&self) -> Vec<SessionId> {
-        self.sessions
-            .iter()
-            .map(|entry| entry.key().clone())
-            .collect()
+        let held = self.sessions.iter();
+        let mut ids: Vec<_> = held.map(|entry| entry.key().clone()).collect();
+        ids.sort_unstable();
+        ids
     }
 
     fn session_ttl_ms(&self) -> u64 {

@@ -20,11 +20,7 @@ pub async fn run(gateway: Arc<Gateway>) {
     while stale.changed().await.is_ok() {
         let is_stale = stale.borrow_and_update().is_some();
         tracing::warn!(is_stale, "what clients see may be old");
-        let connections: Vec<_> = gateway
-            .sessions
-            .iter()
-            .map(|entry| Arc::clone(entry.value()))
-            .collect();
+        let connections = gateway.connections();
         for step in connections.chunks(connections.len().div_ceil(STEPS).max(1)) {
             step.iter().for_each(tell);
             tokio::time::sleep(STEP_EVERY).await;

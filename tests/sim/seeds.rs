@@ -23,6 +23,8 @@ const KEPT: &[u64] = &[
 ];
 /// Seeds of an ordinary test run.
 const SEEDS: u64 = 1_500;
+/// Seeds that are run twice and compared.
+const TWICE: u64 = 200;
 /// Failed seeds that end a run: they tell the story.
 const FAILED_MAX: usize = 20;
 /// From so many seeds on, shares mean something.
@@ -124,6 +126,19 @@ fn no_promise_is_broken_whatever_goes_wrong() {
             1000 * count >= share * seeds,
             "{what}: in {count} of {seeds} seeds"
         );
+    }
+}
+
+#[test]
+fn a_seed_is_the_same_run_every_time() {
+    for seed in 0..from_env("SIM_TWICE").unwrap_or(TWICE) {
+        let (one, two) = (run(seed, true).trace, run(seed, true).trace);
+        let differs = one.iter().zip(&two).position(|(one, two)| one != two);
+        if let Some(at) = differs {
+            let shown = |trace: &[String]| trace[at.saturating_sub(5)..=at].join("\n");
+            panic!("seed {seed}:\n{}\n--\n{}", shown(&one), shown(&two));
+        }
+        assert_eq!(one.len(), two.len(), "seed {seed}");
     }
 }
 

@@ -73,10 +73,10 @@ impl<'a> Parts<'a> {
         Epoch::new(&text).ok()
     }
 
-    /// Whether this generation began after the other.
+    /// Whether this generation began after the other. One that is there for ever has none after it.
     pub fn is_newer_than(&self, other: &Self) -> bool {
         let order = |generation: &'a str| generation.get(..ORDER_CHARS).unwrap_or(generation);
-        order(self.generation) > order(other.generation)
+        !other.generation.is_empty() && order(self.generation) > order(other.generation)
     }
 }
 
@@ -149,13 +149,6 @@ impl Lineage {
             || unreachable!("a lineage has a segment"),
             |last| &last.epoch,
         )
-    }
-
-    /// Whether the position was minted by a generation after any of this log: whoever answers
-    /// with this lineage may be a primary that others have left.
-    pub fn is_behind(&self, epoch: &Epoch) -> bool {
-        let (theirs, ours) = (Parts::of(epoch), Parts::of(self.epoch()));
-        theirs.life == ours.life && theirs.is_newer_than(&ours)
     }
 
     /// Judges a position by this log, whose last offset is `head`.
@@ -305,12 +298,5 @@ mod tests {
             Lineage::of_one(epoch("E")).stand(&at("E", 8), 7),
             Standing::Elsewhere
         );
-    }
-
-    #[test]
-    fn a_newer_generation_shows_a_primary_that_was_left() {
-        assert!(two().is_behind(&epoch("L.00000003dddd.2x.00000002bbbb")));
-        assert!(!two().is_behind(&epoch("L.00000001aaaa.1.")));
-        assert!(!two().is_behind(&epoch("M.00000003dddd.2x.00000002bbbb")));
     }
 }

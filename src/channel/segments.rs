@@ -274,14 +274,12 @@ impl Segments {
             let segment = past.number;
             return Standing::In { segment };
         }
-        let (theirs, ours) = (Parts::of(&position.epoch), Parts::of(&self.epoch));
-        if theirs.life != ours.life {
-            return Standing::Elsewhere;
-        }
+        // Generations are the primary's: they tell a later one also where the life is another.
+        let is_newer = Parts::of(&position.epoch).is_newer_than(&Parts::of(&self.epoch));
         let shared = self.shared(&position.epoch, head);
         let boundary = shared.map(|shared| self.after(shared.min(position.offset)));
         match boundary {
-            boundary if theirs.is_newer_than(&ours) => Standing::Newer(boundary),
+            boundary if is_newer => Standing::Newer(boundary),
             Some(boundary) => Standing::Beside(boundary),
             None => Standing::Elsewhere,
         }

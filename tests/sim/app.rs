@@ -121,6 +121,12 @@ impl App {
         })
     }
 
+    /// Whether every channel it reads has begun. Before, two connections that ask for what comes
+    /// from now on would begin at two moments.
+    pub fn has_begun(&self) -> bool {
+        self.held.values().all(|held| held.cursor.is_some())
+    }
+
     /// Whether a snapshot has begun and is not whole.
     pub fn is_partial(&self) -> bool {
         self.held.values().any(|held| held.is_partial)

@@ -595,10 +595,11 @@ impl SimClient {
                     line.wire.freeze(time);
                 }
             }
-            Order::Double => {
+            Order::Double if self.app.has_begun() => {
                 self.world.saw("a session resumed twice");
                 self.connect();
             }
+            Order::Double => {}
             Order::Forget => {
                 while !self.lines.is_empty() {
                     self.lose(0);

@@ -284,6 +284,13 @@ fn positions_are_judged_by_the_segments_there_are() {
     assert_eq!(stand(&minted(4, 9, 3), 12), newer);
     assert_eq!(stand(&minted(5, 9, 4), 12), Standing::Newer(None));
     assert_eq!(stand(&epoch(0), 1), Standing::Elsewhere);
+    // Of another life only the generation tells, and only that it is a later one.
+    let other_life = |minted: Epoch| Epoch::new(&format!("x{minted}")).unwrap();
+    assert_eq!(
+        stand(&other_life(minted(5, 9, 4)), 1),
+        Standing::Newer(None)
+    );
+    assert_eq!(stand(&other_life(minted(2, 6, 1)), 1), Standing::Elsewhere);
 }
 
 #[test]

@@ -22,7 +22,11 @@ fn the_configurations_in_deploy_are_accepted_without_a_warning() {
         let output = run(command.envs(SECRETS));
         let said = text(&output.stderr);
         assert!(output.status.success(), "{file}: {said}");
-        assert_eq!(said, "", "{file}");
+        // Besides how long a drain takes nothing is said.
+        assert!(
+            said.lines().all(|line| line.starts_with("drain: ")),
+            "{file}: {said}"
+        );
         let shown = text(&output.stdout);
         assert!(shown.contains("window = \"1m\"") && !shown.contains(SECRET));
     }

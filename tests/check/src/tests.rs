@@ -382,8 +382,8 @@ fn values_are_not_those_of_the_state() {
     let removed = held().page(&[(1, 0), (2, 1)], true).page(&[], false);
     let removed = removed.keyed(at("a", 3), 3, Some(Key(0)));
     with_state(removed, &[(0, 3)]).violates(Class::WrongState);
-    // What was taken back may hide an older value: a snapshot must follow.
-    let lost = held().page(&[(1, 0), (2, 1)], false).fails_over(1, 1);
+    // What was taken back hid an older value: it is owed again.
+    let lost = held().page(&[(2, 0)], false).fails_over(1, 1);
     let lost = with_state(lost, &[(0, 1)]).rewind("b", 1, 1);
     lost.violates(Class::WrongState);
 }

@@ -39,6 +39,8 @@ pub struct Reader {
     cursor: Option<Position>,
     /// After a loss of memory: the last position acknowledged, if any.
     forgot: Option<Option<Position>>,
+    /// The offset after which delivery last began anew, as the application heard.
+    begun: Option<u64>,
     /// In the order given.
     held: Vec<Held>,
     bodies: BTreeSet<Body>,
@@ -60,6 +62,7 @@ impl Reader {
             keeps_state,
             cursor: None,
             forgot: None,
+            begun: None,
             held: Vec::new(),
             bodies: BTreeSet::new(),
             taken_back: Vec::new(),
@@ -107,8 +110,10 @@ impl Reader {
             return;
         }
         self.keep(position.offset);
-        let handled = acknowledged.as_ref().map_or(0, |handled| handled.offset);
-        if position.offset > handled {
+        // Who never heard where its delivery began is owed what comes from there on, wherever.
+        let handled = acknowledged.as_ref().map(|handled| handled.offset);
+        let owed_after = handled.or(self.begun);
+        if owed_after.is_some_and(|after| position.offset > after) {
             let text = format!("handled {acknowledged:?}, delivery goes on after {position:?}");
             found.push((Class::Skip, text));
         }
@@ -118,9 +123,15 @@ impl Reader {
         self.snapshot = None;
         self.begins_again(position, recovery, found);
         match (&self.cursor, recovery) {
-            (None, _) => self.values_since = position.offset,
+            (None, recovery) => {
+                self.values_since = position.offset;
+                if recovery != Recovery::Full {
+                    self.begun = Some(position.offset);
+                }
+            }
             (Some(cursor), Recovery::Reset) => {
                 self.resets.push(cursor.clone());
+                self.begun = Some(position.offset);
                 self.held.clear();
                 self.bodies.clear();
                 self.values.clear();

@@ -317,6 +317,16 @@ fn a_delivery_goes_on_above_what_was_handled() {
     above.violates(Class::Skip);
     let below = forgot(1).began(at("a", 0), Recovery::Full);
     below.messages(1..=3).is_clean();
+    let unheard = History::of(3).asked(Mode::Every, false);
+    let unheard = unheard.with(Event::Forgot {
+        client: CLIENT,
+        channel: CHANNEL,
+        acknowledged: None,
+    });
+    unheard
+        .began(at("a", 1), Recovery::Full)
+        .messages([2, 3])
+        .is_clean();
 }
 
 #[test]

@@ -270,8 +270,6 @@ impl SimClient {
             key: credentials.key,
             attempt: self.attempt,
         });
-        // The hello asks for all.
-        self.owed.clear();
         let subs = self.app.subs();
         let asked = subs
             .iter()
@@ -410,6 +408,8 @@ impl SimClient {
     }
 
     fn welcome(&mut self, at: usize, welcome: &Welcome) {
+        // The hello asked for all.
+        self.owed.clear();
         for _ in 0..at {
             self.close_first();
         }

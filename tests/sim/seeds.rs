@@ -24,9 +24,9 @@ const KEPT: &[u64] = &[
     // client came from, and let it start over in the one before.
     3577,
 ];
-/// Seeds that fail and are not explained yet: a run passes over them, `scripts/sim --seed` shows
-/// one. `docs/proof.md` says what is known of each.
-const OPEN: &[u64] = &[5029, 5466, 5877, 8649];
+/// Seeds that fail and are not mended yet: a run passes over them, `scripts/sim --seed` shows one.
+/// `docs/proof.md` says what is known of each.
+const OPEN: &[u64] = &[5029, 5466, 5877];
 /// Seeds of an ordinary test run.
 const SEEDS: u64 = 5_000;
 /// Seeds that are run twice and compared.
@@ -95,8 +95,15 @@ fn no_promise_is_broken_whatever_goes_wrong() {
     let failed = Mutex::new(Vec::new());
     let seen: Mutex<BTreeMap<&str, u64>> = Mutex::default();
     let began = Instant::now();
+    // In an ordinary run one core is left to the tests beside it, which wait for real servers.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = if from_env("SIM_SEEDS").is_some() {
+        cores
+    } else {
+        cores.saturating_sub(1).max(1)
+    };
     std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+        for _ in 0..threads {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);

@@ -3,40 +3,56 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::Notify,
 };
 
 use super::{connect, counting, number, server};
 
-/// Lets everything through until it is told to keep what subscribers should hear.
+/// Lets everything through until it is told to keep what the subscribers of that moment should
+/// hear; those who come later hear again.
 struct Proxy {
     port: u16,
-    frozen: Arc<Notify>,
+    gate: Arc<Gate>,
+}
+
+#[derive(Default)]
+struct Gate {
+    /// Connections so far.
+    opened: AtomicUsize,
+    /// How many of them, from the first, keep what a subscriber should hear.
+    frozen: AtomicUsize,
+}
+
+impl Gate {
+    fn freeze(&self) {
+        let opened = self.opened.load(Ordering::SeqCst);
+        self.frozen.store(opened, Ordering::SeqCst);
+    }
 }
 
 impl Proxy {
     async fn start(to: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let frozen = Arc::new(Notify::new());
-        let freeze = Arc::clone(&frozen);
+        let gate = Arc::new(Gate::default());
+        let kept = Arc::clone(&gate);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let server = TcpStream::connect(("127.0.0.1", to)).await.unwrap();
-                pass(client, server, Arc::clone(&freeze));
+                pass(client, server, Arc::clone(&gate));
             }
         });
-        Self { port, frozen }
+        Self { port, gate: kept }
     }
 }
 
-fn pass(client: TcpStream, server: TcpStream, freeze: Arc<Notify>) {
+fn pass(client: TcpStream, server: TcpStream, gate: Arc<Gate>) {
+    let number = gate.opened.fetch_add(1, Ordering::SeqCst);
     let subscribes = Arc::new(AtomicBool::new(false));
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
@@ -55,17 +71,10 @@ fn pass(client: TcpStream, server: TcpStream, freeze: Arc<Notify>) {
     });
     tokio::spawn(async move {
         let mut bytes = vec![0; 1 << 16];
-        let mut is_frozen = false;
-        loop {
-            tokio::select! {
-                () = freeze.notified() => is_frozen = subscribes.load(Ordering::SeqCst),
-                count = from_server.read(&mut bytes) => match count {
-                    Ok(count @ 1..) if !is_frozen => {
-                        to_client.write_all(&bytes[..count]).await.unwrap_or(());
-                    }
-                    Ok(1..) => {}
-                    Ok(0) | Err(_) => return,
-                },
+        while let Ok(count @ 1..) = from_server.read(&mut bytes).await {
+            let is_frozen = number < gate.frozen.load(Ordering::SeqCst);
+            if !is_frozen || !subscribes.load(Ordering::SeqCst) {
+                to_client.write_all(&bytes[..count]).await.unwrap_or(());
             }
         }
     });
@@ -79,7 +88,7 @@ async fn a_lane_that_hears_nothing_is_cut_by_the_canary_and_built_again() {
     lab.until_followed("a").await;
     let partition = lab.interest("a").partition;
     lab.doubt(partition).await;
-    proxy.frozen.notify_waiters();
+    proxy.gate.freeze();
     // Calls go on: the connection for commands is another.
     assert_eq!(number(&lab.redis.call(lab.count("a")).await.unwrap()), 1);
     lab.doubt(partition).await;

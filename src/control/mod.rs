@@ -33,7 +33,12 @@ pub use self::{
     orders::Order,
     revocations::{TTL_MS_MAX, Target},
 };
-use crate::{auth::Identity, broker::BrokerError, feed::Feed, store::SessionId};
+use crate::{
+    auth::Identity,
+    broker::{Broker, BrokerError, PageLimit, StateQuery},
+    feed::Feed,
+    store::SessionId,
+};
 
 /// A node that could not compare `$sys:control` for this long decides nothing about rights.
 pub const VERIFIED_MAX: Duration = Duration::from_secs(30);
@@ -41,6 +46,11 @@ pub const VERIFIED_MAX: Duration = Duration::from_secs(30);
 const FIRST_READ_MAX: Duration = Duration::from_secs(2);
 /// How long a probe may take.
 const PROBE_MAX: Duration = Duration::from_secs(2);
+/// One page of what is read whole.
+const STATE_PAGE: PageLimit = PageLimit {
+    items: 1024,
+    bytes: 1 << 20,
+};
 /// Wait before a broker that did not answer is asked again.
 const RETRY: Duration = Duration::from_millis(250);
 
@@ -203,6 +213,30 @@ impl Control {
         let mut results = self.feed.broker().publish(vec![publish]).await;
         results.pop().ok_or(BrokerError::Unavailable)??;
         Ok(())
+    }
+}
+
+/// Hands every entry of a channel's state to `take`, page by page.
+async fn each_entry(
+    broker: &dyn Broker,
+    channel: &ChannelName,
+    mut take: impl FnMut(&Publication),
+) -> Result<(), BrokerError> {
+    let mut from = 1;
+    loop {
+        let query = StateQuery {
+            from,
+            catch_up: false,
+            limit: STATE_PAGE,
+        };
+        let page = broker.state(channel, query).await?;
+        for item in &page.items {
+            from = item.publication.offset + 1;
+            take(&item.publication);
+        }
+        if !page.more {
+            return Ok(());
+        }
     }
 }
 

@@ -21,8 +21,8 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
-use super::orders::KEYS_MAX;
-use crate::broker::{Broker, BrokerError, PageLimit, Publish, Retention, StateQuery};
+use super::{each_entry, orders::KEYS_MAX};
+use crate::broker::{Broker, BrokerError, Publish, Retention};
 
 /// Where leases are.
 const CHANNEL: &str = "$sys:nodes";
@@ -37,11 +37,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_secs(1);
 /// Looks further apart than this are two views: the node was frozen, or the broker away.
 const VIEW_BREAKS: Duration = Duration::from_secs(7);
-/// One page of leases.
-const PAGE: PageLimit = PageLimit {
-    items: 512,
-    bytes: 1 << 20,
-};
 
 /// What a node says of itself in its lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -232,31 +227,19 @@ impl Nodes {
         };
         let begun = Instant::now();
         let (mut living, mut former) = (BTreeMap::new(), Vec::new());
-        let mut from = 1;
-        loop {
-            let query = StateQuery {
-                from,
-                catch_up: false,
-                limit: PAGE,
+        each_entry(&*self.broker, &channel, |entry| {
+            let Some(name) = entry.key.clone() else {
+                return;
             };
-            let page = self.broker.state(&channel, query).await?;
-            for item in &page.items {
-                from = item.publication.offset + 1;
-                let Some(name) = item.publication.key.clone() else {
-                    continue;
-                };
-                if self.alone && name != self.node {
-                    former.push(name);
-                } else if let Some(Payload::Json(text)) = &item.publication.payload
-                    && let Ok(lease) = serde_json::from_slice(text)
-                {
-                    living.insert(name, lease);
-                }
+            if self.alone && name != self.node {
+                former.push(name);
+            } else if let Some(Payload::Json(text)) = &entry.payload
+                && let Ok(lease) = serde_json::from_slice(text)
+            {
+                living.insert(name, lease);
             }
-            if !page.more {
-                break;
-            }
-        }
+        })
+        .await?;
         self.saw(living, former, begun);
         Ok(())
     }

@@ -10,20 +10,18 @@ use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
 use tidewire_protocol::{ChannelName, Payload, Publication, command::Guard};
 
-use super::orders::{CONTROL, retention};
+use super::{
+    STATE_PAGE, each_entry,
+    orders::{CONTROL, retention},
+};
 use crate::{
     auth::Identity,
-    broker::{Broker, BrokerError, PageLimit, Publish, StateQuery},
+    broker::{Broker, BrokerError, Publish},
     clock,
 };
 
 /// Longest life of a revocation, ms: no token should live longer.
 pub const TTL_MS_MAX: u64 = 30 * 24 * 3_600_000;
-/// One page of those read at the start.
-const PAGE: PageLimit = PageLimit {
-    items: 1024,
-    bytes: 1 << 20,
-};
 
 /// Whose tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -125,25 +123,13 @@ impl Revocations {
         let now_ms = clock::now_ms();
         self.in_force.retain(|_, held| held.until > now_ms);
         let mut found = HashSet::new();
-        let mut from = 1;
-        loop {
-            let query = StateQuery {
-                from,
-                catch_up: false,
-                limit: PAGE,
-            };
-            let page = self.broker.state(&channel, query).await?;
-            for item in &page.items {
-                from = item.publication.offset + 1;
-                if let Some(revocation) = read(&item.publication) {
-                    found.insert(revocation.target.clone());
-                    self.hold(revocation);
-                }
+        each_entry(&*self.broker, &channel, |entry| {
+            if let Some(revocation) = read(entry) {
+                found.insert(revocation.target.clone());
+                self.hold(revocation);
             }
-            if !page.more {
-                break;
-            }
-        }
+        })
+        .await?;
         let missing = self
             .in_force
             .iter()
@@ -151,7 +137,7 @@ impl Revocations {
         let again: Vec<_> = missing
             .filter_map(|held| written(&held, now_ms, Some(Guard::Absent)))
             .collect();
-        for chunk in again.chunks(PAGE.items) {
+        for chunk in again.chunks(STATE_PAGE.items) {
             for result in self.broker.publish(chunk.to_vec()).await {
                 match result {
                     Ok(_) | Err(BrokerError::PreconditionFailed(_)) => {}

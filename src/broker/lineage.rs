@@ -73,6 +73,25 @@ impl<'a> Parts<'a> {
         Epoch::new(&text).ok()
     }
 
+    /// The last offset up to which the log of this epoch and another of its life are the same.
+    /// `end_of` says where a generation ends in the other; one that left no trace there is judged
+    /// by what it followed. What the first of a life followed is the empty log, as long as the
+    /// other `begins_its_life`: none of its generations was forgotten. None: nothing tells.
+    pub fn shared(
+        &self,
+        begins_its_life: bool,
+        end_of: impl Fn(&str) -> Option<u64>,
+    ) -> Option<u64> {
+        end_of(self.generation).or_else(|| {
+            let end = if self.previous.is_empty() {
+                begins_its_life.then_some(0)
+            } else {
+                end_of(self.previous)
+            }?;
+            Some(end.min(self.start.saturating_sub(1)))
+        })
+    }
+
     /// Whether this generation began after the other. One that is there for ever has none after it.
     pub fn is_newer_than(&self, other: &Self) -> bool {
         let order = |generation: &'a str| generation.get(..ORDER_CHARS).unwrap_or(generation);
@@ -157,12 +176,12 @@ impl Lineage {
         if theirs.life != Parts::of(self.epoch()).life {
             return Standing::Elsewhere;
         }
-        let shared = match self.end_of(theirs.generation, head) {
-            Some(end) => end,
-            None => match self.end_of_previous(theirs.previous, head) {
-                Some(end) => end.min(theirs.start.saturating_sub(1)),
-                None => return Standing::Elsewhere,
-            },
+        let first = self.0.first();
+        let begins_its_life =
+            first.is_some_and(|first| Parts::of(&first.epoch).previous.is_empty());
+        let shared = theirs.shared(begins_its_life, |generation| self.end_of(generation, head));
+        let Some(shared) = shared else {
+            return Standing::Elsewhere;
         };
         if position.offset <= shared {
             Standing::OnLog { shared }
@@ -172,16 +191,6 @@ impl Lineage {
         } else {
             Standing::Forked { shared }
         }
-    }
-
-    /// The last offset of the generation before one that left no trace. What the first of a life
-    /// followed is the empty log, as long as none was forgotten since.
-    fn end_of_previous(&self, previous: &str, head: u64) -> Option<u64> {
-        if previous.is_empty() {
-            let first = self.0.first()?;
-            return Parts::of(&first.epoch).previous.is_empty().then_some(0);
-        }
-        self.end_of(previous, head)
     }
 
     /// The last offset of a generation of this log.

@@ -224,13 +224,8 @@ impl Segments {
         if theirs.life != Parts::of(&self.epoch).life {
             return None;
         }
-        self.end_of(theirs.generation, head).or_else(|| {
-            let end = if theirs.previous.is_empty() {
-                self.begins_its_life().then_some(0)
-            } else {
-                self.end_of(theirs.previous, head)
-            }?;
-            Some(end.min(theirs.start.saturating_sub(1)))
+        theirs.shared(self.begins_its_life(), |generation| {
+            self.end_of(generation, head)
         })
     }
 

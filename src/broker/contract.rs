@@ -20,6 +20,7 @@ use super::{
 mod ids;
 mod keyed;
 mod log;
+pub(crate) mod random;
 pub(crate) mod rules;
 
 /// Opens the log under test; a second call closes it and opens it again.

@@ -9,16 +9,25 @@ use crate::broker::{BrokerError, Publish, Retention, contract::name};
 
 pub(crate) const SECOND: u64 = 1000;
 
+/// How long things live, in milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lifetimes {
+    pub(crate) history: u64,
+    pub(crate) state: u64,
+    pub(crate) tombstone: u64,
+    pub(crate) dedup: u64,
+}
+
 /// What each channel keeps; changed now and then.
-pub(crate) fn keeps(which: usize) -> Retention {
+pub(crate) fn keeps(which: usize, lives: Lifetimes) -> Retention {
     let base = Retention {
         history_size: 6,
-        history_ttl_ms: 15 * SECOND,
+        history_ttl_ms: lives.history,
         state: true,
         state_keys: 3,
-        state_ttl_ms: 25 * SECOND,
-        tombstone_ttl_ms: 15 * SECOND,
-        dedup_ttl_ms: 10 * SECOND,
+        state_ttl_ms: lives.state,
+        tombstone_ttl_ms: lives.tombstone,
+        dedup_ttl_ms: lives.dedup,
         acknowledge: Acknowledge::Log,
     };
     match which {
@@ -194,6 +203,10 @@ impl Model {
         self.last_ts = ts;
         self.retention = Some(keeps);
         self.settle(now);
+    }
+
+    pub(crate) fn holds(&self, offset: u64) -> bool {
+        self.log.iter().any(|entry| entry.offset == offset)
     }
 
     pub(crate) fn blank(&mut self, offset: u64) {

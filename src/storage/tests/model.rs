@@ -1,37 +1,23 @@
 //! Random operations against a plain model in memory, across reopening and reclaiming.
 
-use std::{
-    collections::BTreeMap,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
-use tidewire_protocol::{
-    ChannelName, Position, Publication,
-    command::{Guard, Range},
-};
+use tidewire_protocol::ChannelName;
 
 use super::*;
-use crate::broker::{
-    BrokerError, Publish,
-    contract::{
-        catch_up, channel, history, name, offsets, one, publish,
-        rules::{Model, SECOND, keeps},
-        state, text,
-    },
+use crate::broker::contract::{
+    channel, head, one,
+    random::{Put, appended, compare, puts},
+    rules::{Lifetimes, Model, SECOND, keeps},
 };
 
-#[derive(Debug, Clone)]
-struct Put {
-    channel: usize,
-    key: Option<u8>,
-    size: usize,
-    id: Option<u8>,
-    delete: bool,
-    ttl: Option<u64>,
-    guard: Option<u8>,
-    keeps: usize,
-}
+const LIVES: Lifetimes = Lifetimes {
+    history: 15 * SECOND,
+    state: 25 * SECOND,
+    tombstone: 15 * SECOND,
+    dedup: 10 * SECOND,
+};
 
 #[derive(Debug, Clone)]
 enum Op {
@@ -49,26 +35,7 @@ enum Op {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let put = (
-        (0..3_usize, prop::option::of(0..5_u8), 1..9000_usize),
-        prop::option::weighted(0.3, 0..6_u8),
-        prop::bool::weighted(0.2),
-        prop::option::weighted(0.2, 1..20_000_u64),
-        prop::option::weighted(0.3, 0..3_u8),
-        prop_oneof![8 => Just(0), 1 => 1..4_usize],
-    )
-        .prop_map(
-            |((channel, key, size), id, delete, ttl, guard, keeps)| Put {
-                channel,
-                key,
-                size,
-                id,
-                delete,
-                ttl,
-                guard,
-                keeps,
-            },
-        );
+    let put = puts(3, 1..9000, 1..20_000_u64);
     prop_oneof![
         20 => put.prop_map(Op::Put),
         1 => (0..3_usize, 0..10_u8).prop_map(|(channel, back)| Op::Blank(channel, back)),
@@ -124,12 +91,8 @@ impl World {
             Op::Put(put) => self.put(put).await,
             Op::Blank(which, back) => {
                 let offset = self.models[which].head().saturating_sub(back.into());
-                let held = self.models[which]
-                    .log
-                    .iter()
-                    .any(|entry| entry.offset == offset);
                 let answer = self.broker.blank(&self.names[which], offset).await;
-                assert_eq!(answer.is_ok(), held);
+                assert_eq!(answer.is_ok(), self.models[which].holds(offset));
                 self.models[which].blank(offset);
             }
             Op::Delete(which) => {
@@ -179,54 +142,22 @@ impl World {
     async fn put(&mut self, put: Put) {
         let which = put.channel;
         self.check(which).await;
-        let model = &self.models[which];
-        let last = put.key.and_then(|key| model.state.get(&format!("k{key}")));
-        let last = last.map_or_else(|| model.head(), |entry| entry.publication.offset);
-        let epoch = history(&*self.broker, &self.names[which], Range::Before(None))
-            .await
-            .head
-            .position
-            .epoch;
-        let item = Publish {
-            key: put.key.map(|key| name(&format!("k{key}"))),
-            id: put.id.map(|id| name(&format!("i{id}"))),
-            delete: put.delete && put.key.is_some(),
-            ttl_ms: put.ttl,
-            retention: keeps(put.keeps),
-            guard: put.guard.map(|guard| match guard {
-                0 => Guard::Absent,
-                1 => Guard::At(Position {
-                    epoch,
-                    offset: last,
-                }),
-                _ => Guard::At(Position {
-                    epoch,
-                    offset: last + 1,
-                }),
-            }),
-            ..publish(&self.names[which], &"x".repeat(put.size))
-        };
+        let now = self.now();
+        let (broker, channel) = (&*self.broker, &self.names[which]);
+        let model = &mut self.models[which];
+        let item = put
+            .item(broker, channel, model, keeps(put.keeps, LIVES))
+            .await;
         let expected = model.expected(&item, put.id);
-        let answer = one(&*self.broker, item.clone()).await;
-        match (expected, answer) {
-            (Ok(Some(first)), Ok(published)) => {
-                assert!(published.duplicate);
-                assert_eq!(published.position.offset, first);
-            }
-            (Ok(None), Ok(published)) => {
-                assert!(!published.duplicate);
-                assert_eq!(published.position.offset, model.head() + 1);
-                let now = self.now();
-                self.models[which].apply(&item, put.id, published.position.clone(), now);
-                if let Some(last) = &mut self.announced[which] {
-                    *last += 1;
-                    assert_eq!(self.heard.offsets(&self.names[which]).last(), Some(&*last));
-                }
-            }
-            (Err(BrokerError::PreconditionFailed(a)), Err(BrokerError::PreconditionFailed(b))) => {
-                assert_eq!(a.offset, b.offset);
-            }
-            (expected, answer) => assert_eq!(expected.map(|_| ()), answer.map(|_| ())),
+        let answer = one(broker, item.clone()).await;
+        let Some(position) = appended(expected, answer) else {
+            return;
+        };
+        assert_eq!(position.offset, model.head() + 1);
+        model.apply(&item, put.id, position, now);
+        if let Some(last) = &mut self.announced[which] {
+            *last += 1;
+            assert_eq!(self.heard.offsets(channel).last(), Some(&*last));
         }
     }
 
@@ -235,52 +166,20 @@ impl World {
         let (broker, channel) = (&*self.broker, &self.names[which]);
         let model = &mut self.models[which];
         model.settle(now);
-        let page = history(broker, channel, Range::After(0)).await;
-        if page.head.position.offset == 0 && model.last.is_some() {
-            let same = model.last.as_ref() == Some(&page.head.position);
-            if !same {
-                assert!(model.may_be_over(now), "forgotten too early: {model:?}");
-                *model = Model::default();
-            }
+        let head = head(broker, channel).await;
+        if head.position.offset == 0
+            && model
+                .last
+                .as_ref()
+                .is_some_and(|last| *last != head.position)
+        {
+            assert!(model.may_be_over(now), "forgotten too early: {model:?}");
+            *model = Model::default();
         }
         if let Some(last) = &model.last {
-            assert_eq!(&page.head.position, last);
+            assert_eq!(&head.position, last);
         }
-        let log: Vec<_> = page.items.iter().map(|item| (**item).clone()).collect();
-        assert!(log == model.log, "history holds {:?}", offsets(&page));
-        assert_eq!(page.head.first, model.head() + 1 - model.log.len() as u64);
-        let live: BTreeMap<u64, String> = model
-            .state
-            .values()
-            .filter(|entry| !entry.publication.deleted)
-            .map(|entry| (entry.publication.offset, text(&entry.publication)))
-            .collect();
-        let got: BTreeMap<u64, String> = state(broker, channel, 0)
-            .await
-            .items
-            .iter()
-            .map(|item| (item.publication.offset, text(&item.publication)))
-            .collect();
-        assert_eq!(got, live);
-        let all = catch_up(broker, channel, 0).await;
-        let got: BTreeMap<u64, &Publication> = all
-            .items
-            .iter()
-            .map(|item| (item.publication.offset, &*item.publication))
-            .collect();
-        assert!(all.head.state_floor <= model.tombstone_max);
-        for entry in model.state.values().chain(&model.keyless) {
-            let offset = entry.publication.offset;
-            match got.get(&offset) {
-                Some(item) => assert_eq!(**item, entry.publication),
-                None => assert!(
-                    entry.publication.deleted && offset <= all.head.state_floor,
-                    "{entry:?} is missing above the floor {}",
-                    all.head.state_floor
-                ),
-            }
-        }
-        assert!(got.len() <= model.state.len() + usize::from(model.keyless.is_some()));
+        compare(broker, channel, model, |a, b| a == b).await;
     }
 }
 

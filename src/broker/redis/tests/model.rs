@@ -1,23 +1,18 @@
 //! Random operations against the plain model every broker is compared with. Time passes by making
 //! everything in the server older (`age.lua`), in steps that no lifetime here is a multiple of.
 
-use std::collections::BTreeMap;
-
 use proptest::prelude::*;
-use tidewire_protocol::{
-    ChannelName, Position, Publication,
-    command::{Guard, Range},
-    frame::Acknowledge,
-};
+use tidewire_protocol::{ChannelName, Publication, command::Range};
 
 use super::{Node, OnRedis};
 use crate::{
     broker::{
-        Broker, BrokerError, Publish, Retention,
+        Broker,
         contract::{
-            Heard, catch_up, channel, head, history, name, offsets, one, publish,
-            rules::{Model, SECOND},
-            state, text, until,
+            Heard, channel, head, history, one,
+            random::{Put, appended, compare, puts},
+            rules::{Lifetimes, Model, SECOND, keeps},
+            until,
         },
     },
     clock,
@@ -29,46 +24,12 @@ const STEP: u64 = 20 * SECOND;
 /// Longer than anything here lives.
 const AGES: u64 = 10_000 * SECOND;
 
-fn keeps(which: usize) -> Retention {
-    let base = Retention {
-        history_size: 6,
-        history_ttl_ms: STEP * 3 / 2,
-        state: true,
-        state_keys: 3,
-        state_ttl_ms: STEP * 5 / 2,
-        tombstone_ttl_ms: STEP * 3 / 2,
-        dedup_ttl_ms: STEP / 2,
-        acknowledge: Acknowledge::Log,
-    };
-    match which {
-        0 => base,
-        1 => Retention {
-            history_size: 0,
-            ..base
-        },
-        2 => Retention {
-            state: false,
-            ..base
-        },
-        _ => Retention {
-            history_size: 2,
-            state_keys: 1,
-            ..base
-        },
-    }
-}
-
-#[derive(Debug, Clone)]
-struct Put {
-    channel: usize,
-    key: Option<u8>,
-    size: usize,
-    id: Option<u8>,
-    delete: bool,
-    ttl: Option<u64>,
-    guard: Option<u8>,
-    keeps: usize,
-}
+const LIVES: Lifetimes = Lifetimes {
+    history: STEP * 3 / 2,
+    state: STEP * 5 / 2,
+    tombstone: STEP * 3 / 2,
+    dedup: STEP / 2,
+};
 
 #[derive(Debug, Clone)]
 enum Op {
@@ -80,26 +41,8 @@ enum Op {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let put = (
-        (0..2_usize, prop::option::of(0..5_u8), 1..300_usize),
-        prop::option::weighted(0.3, 0..6_u8),
-        prop::bool::weighted(0.2),
-        prop::option::weighted(0.2, 0..4_u64),
-        prop::option::weighted(0.3, 0..3_u8),
-        prop_oneof![8 => Just(0), 1 => 1..4_usize],
-    )
-        .prop_map(
-            |((channel, key, size), id, delete, ttl, guard, keeps)| Put {
-                channel,
-                key,
-                size,
-                id,
-                delete,
-                ttl: ttl.map(|ttl| STEP * ttl + STEP / 2),
-                guard,
-                keeps,
-            },
-        );
+    let lives = (0..4_u64).prop_map(|steps| STEP * steps + STEP / 2);
+    let put = puts(2, 1..300, lives);
     prop_oneof![
         20 => put.prop_map(Op::Put),
         2 => (0..2_usize, 0..10_u8).prop_map(|(channel, back)| Op::Blank(channel, back)),
@@ -140,9 +83,8 @@ impl World {
             Op::Blank(which, back) => {
                 let model = &mut self.models[which];
                 let offset = model.head().saturating_sub(back.into());
-                let held = model.log.iter().any(|entry| entry.offset == offset);
                 let answer = broker.blank(&self.names[which], offset).await;
-                assert_eq!(answer.is_ok(), held);
+                assert_eq!(answer.is_ok(), model.holds(offset));
                 model.blank(offset);
             }
             Op::Delete(which) => {
@@ -177,67 +119,29 @@ impl World {
     }
 
     async fn put(&mut self, put: Put) {
-        let which = put.channel;
-        let model = &self.models[which];
-        let last = put.key.and_then(|key| model.state.get(&format!("k{key}")));
-        let last = last.map_or_else(|| model.head(), |entry| entry.publication.offset);
-        let epoch = head(&*self.node.broker, &self.names[which])
-            .await
-            .position
-            .epoch;
-        let item = Publish {
-            key: put.key.map(|key| name(&format!("k{key}"))),
-            id: put.id.map(|id| name(&format!("i{id}"))),
-            delete: put.delete && put.key.is_some(),
-            ttl_ms: put.ttl,
-            retention: keeps(put.keeps),
-            guard: put.guard.map(|guard| match guard {
-                0 => Guard::Absent,
-                1 => Guard::At(Position {
-                    epoch,
-                    offset: last,
-                }),
-                _ => Guard::At(Position {
-                    epoch,
-                    offset: last + 1,
-                }),
-            }),
-            ..publish(&self.names[which], &"x".repeat(put.size))
-        };
+        let (broker, channel) = (&*self.node.broker, &self.names[put.channel]);
+        let model = &mut self.models[put.channel];
+        let item = put
+            .item(broker, channel, model, keeps(put.keeps, LIVES))
+            .await;
         let expected = model.expected(&item, put.id);
-        let answer = one(&*self.node.broker, item.clone()).await;
-        match (expected, answer) {
-            (Ok(Some(first)), Ok(published)) => {
-                assert!(published.duplicate);
-                assert_eq!(published.position.offset, first);
-            }
-            (Ok(None), Ok(published)) => {
-                assert!(!published.duplicate);
-                let offset = published.position.offset;
-                assert_eq!(offset, model.head() + 1);
-                let model = &mut self.models[which];
-                let page = history(
-                    &*self.node.broker,
-                    &self.names[which],
-                    Range::After(offset - 1),
-                );
-                let minted = page
-                    .await
-                    .items
-                    .first()
-                    .map_or_else(clock::now_ms, |item| item.ts);
-                model.apply(&item, put.id, published.position, minted);
-                let (heard, channel) = (&self.heard, &self.names[which]);
-                until("announced", || async {
-                    heard.offsets(channel).last() == Some(&offset)
-                })
-                .await;
-            }
-            (Err(BrokerError::PreconditionFailed(a)), Err(BrokerError::PreconditionFailed(b))) => {
-                assert_eq!(a.offset, b.offset);
-            }
-            (expected, answer) => assert_eq!(expected.map(|_| ()), answer.map(|_| ())),
-        }
+        let answer = one(broker, item.clone()).await;
+        let Some(position) = appended(expected, answer) else {
+            return;
+        };
+        let offset = position.offset;
+        assert_eq!(offset, model.head() + 1);
+        let page = history(broker, channel, Range::After(offset - 1)).await;
+        let minted = page
+            .items
+            .first()
+            .map_or_else(clock::now_ms, |item| item.ts);
+        model.apply(&item, put.id, position, minted);
+        let heard = &self.heard;
+        until("announced", || async {
+            heard.offsets(channel).last() == Some(&offset)
+        })
+        .await;
     }
 
     async fn check(&mut self, which: usize) {
@@ -245,53 +149,12 @@ impl World {
         let (broker, channel) = (&*self.node.broker, &self.names[which]);
         let model = &mut self.models[which];
         model.settle(now);
-        let page = history(broker, channel, Range::After(0)).await;
-        if page.head.position.offset == 0 && model.head() > 0 {
+        let head = head(broker, channel).await;
+        if head.position.offset == 0 && model.head() > 0 {
             assert!(model.may_be_over(now), "forgotten too early: {model:?}");
             *model = Model::default();
         }
-        assert_eq!(page.head.position.offset, model.head());
-        assert!(
-            page.items.len() == model.log.len()
-                && page.items.iter().zip(&model.log).all(|(a, b)| alike(a, b)),
-            "history holds {:?}, not {:?}",
-            offsets(&page),
-            model.log
-        );
-        assert_eq!(page.head.first, model.head() + 1 - model.log.len() as u64);
-        let live: BTreeMap<u64, String> = model
-            .state
-            .values()
-            .filter(|entry| !entry.publication.deleted)
-            .map(|entry| (entry.publication.offset, text(&entry.publication)))
-            .collect();
-        let got: BTreeMap<u64, String> = state(broker, channel, 0)
-            .await
-            .items
-            .iter()
-            .map(|item| (item.publication.offset, text(&item.publication)))
-            .collect();
-        assert_eq!(got, live);
-        let all = catch_up(broker, channel, 0).await;
-        assert!(all.items.is_sorted_by_key(|item| item.publication.offset));
-        let got: BTreeMap<u64, &Publication> = all
-            .items
-            .iter()
-            .map(|item| (item.publication.offset, &*item.publication))
-            .collect();
-        assert!(all.head.state_floor <= model.tombstone_max);
-        for entry in model.state.values().chain(&model.keyless) {
-            let offset = entry.publication.offset;
-            match got.get(&offset) {
-                Some(item) => assert!(alike(item, &entry.publication), "{item:?}, not {entry:?}"),
-                None => assert!(
-                    entry.publication.deleted && offset <= all.head.state_floor,
-                    "{entry:?} is missing above the floor {}",
-                    all.head.state_floor
-                ),
-            }
-        }
-        assert!(got.len() <= model.state.len() + usize::from(model.keyless.is_some()));
+        compare(broker, channel, model, alike).await;
     }
 }
 

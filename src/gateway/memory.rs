@@ -35,6 +35,16 @@ struct State {
     reader: Option<Waker>,
 }
 
+/// The half the node writes to. Once the node let go of it, nothing follows.
+#[derive(Debug)]
+pub(super) struct WriteHalf(pub(super) Arc<Pipe>);
+
+impl Drop for WriteHalf {
+    fn drop(&mut self) {
+        self.0.shut_down();
+    }
+}
+
 impl Pipe {
     /// A pipe that holds this many bytes the far end did not take.
     pub fn new(holds: usize) -> Arc<Self> {

@@ -22,7 +22,7 @@ use tokio::{
 use tokio_rustls::{rustls::ServerConnection, server::TlsStream};
 
 #[cfg(test)]
-use super::memory::Pipe;
+use super::memory::{Pipe, WriteHalf};
 
 /// Unsent bytes the kernel may hold for one client. Its automatic buffers grow to megabytes,
 /// which is memory that grows with slow clients, and old values in front of the newest ones.
@@ -67,7 +67,7 @@ enum Source {
 enum Sink {
     Tcp(OwnedWriteHalf),
     #[cfg(test)]
-    Memory(Arc<Pipe>),
+    Memory(WriteHalf),
 }
 
 fn halves(stream: TcpStream, tls: Option<Tls>) -> (SocketReader, SocketWriter) {
@@ -103,7 +103,7 @@ pub fn memory(pipe: &Arc<Pipe>) -> (SocketReader, SocketWriter) {
             tls: None,
         },
         SocketWriter {
-            to: Sink::Memory(Arc::clone(pipe)),
+            to: Sink::Memory(WriteHalf(Arc::clone(pipe))),
             tls: None,
         },
     )
@@ -225,7 +225,7 @@ impl SocketWriter {
         match &self.to {
             Sink::Tcp(tcp) => tcp.writable().await,
             #[cfg(test)]
-            Sink::Memory(pipe) => pipe.writable().await,
+            Sink::Memory(WriteHalf(pipe)) => pipe.writable().await,
         }
     }
 
@@ -246,7 +246,7 @@ impl SocketWriter {
                     .unwrap_or_default();
             }
             #[cfg(test)]
-            Sink::Memory(pipe) => pipe.shut_down(),
+            Sink::Memory(WriteHalf(pipe)) => pipe.shut_down(),
         }
     }
 }
@@ -256,7 +256,7 @@ impl Sink {
         match self {
             Self::Tcp(tcp) => tcp.try_write(bytes),
             #[cfg(test)]
-            Self::Memory(pipe) => pipe.try_write(bytes),
+            Self::Memory(WriteHalf(pipe)) => pipe.try_write(bytes),
         }
     }
 }

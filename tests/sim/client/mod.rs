@@ -1,22 +1,33 @@
 //! A simulated client: opens connections, resumes, publishes with retries, and does what faults
 //! make a client do. What it knows of channels is `app`.
 
+mod line;
+mod orders;
+mod publishing;
+mod subscribing;
+
+pub use orders::Order;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
 
-use tidewire_check::Event;
+use parking_lot::Mutex;
 use tidewire_protocol::{
-    ChannelName, CloseCode, Command, Encoding, Frame, Position,
-    command::{Hello, Pub, ResumeKey},
+    ChannelName, CloseCode, Command, Encoding, Frame,
+    command::{Hello, ResumeKey},
     frame::Welcome,
 };
 use tokio::{sync::mpsc, time::Instant};
 
+use self::{
+    line::{Line, channel_of, receive},
+    publishing::Outgoing,
+};
 use super::{
-    app::{App, Wish, position},
+    app::{App, Wish},
     hub::Hub,
     wire::{Incoming, Wire},
     world::World,
@@ -24,10 +35,6 @@ use super::{
 
 /// A connection without its `welcome` is given up after this.
 const WELCOME_MAX: Duration = Duration::from_secs(4);
-/// An answer to a request is waited for this long.
-const ANSWER_MAX: Duration = Duration::from_secs(3);
-/// Times a publication is sent before its publisher gives up.
-const TRIES_MAX: u32 = 6;
 /// Longest wait before a connection is tried again, ms.
 const BACKOFF_MS_MAX: u64 = 1_000;
 
@@ -48,59 +55,14 @@ pub struct Nature {
     pub targets: Vec<(ChannelName, Option<&'static str>)>,
 }
 
-/// What a fault makes a client do.
-#[derive(Debug, Clone)]
-pub enum Order {
-    /// Its network is gone.
-    Cut,
-    /// Nothing goes through for a while.
-    Freeze(Duration),
-    /// It opens a second connection of its session.
-    Double,
-    /// It loses its memory, but for the session's key.
-    Forget,
-    /// It acknowledges all it was given.
-    Acknowledge,
-    /// It ends a subscription and begins it again at once.
-    Again(ChannelName),
-    /// It goes on with the session of another client, as a duplicated tab does.
-    Steal(Arc<parking_lot::Mutex<Option<Credentials>>>),
-    /// No more faults: it publishes no more and comes back soon.
-    Calm,
-}
-
 /// What a session is resumed with.
 #[derive(Debug, Clone)]
 pub struct Credentials {
     id: String,
     key: String,
     attempt: u64,
-}
-
-/// A publication under way.
-#[derive(Debug)]
-struct Outgoing {
-    body: u64,
-    channel: ChannelName,
-    key: Option<&'static str>,
-    delete: bool,
-    tries: u32,
-    /// Whether an earlier try may have been applied.
-    uncertain: bool,
-    /// The request that carries it.
-    i: Option<u64>,
-    due: Instant,
-}
-
-/// One connection.
-#[derive(Debug)]
-struct Line {
-    wire: Wire,
-    is_welcome: bool,
-    opened: Instant,
-    /// Positions that were asked for.
-    asked: BTreeMap<ChannelName, Position>,
-    attempt: u64,
+    /// Where the session goes on is not its program's own yet: that begins, or lost its memory.
+    is_unsettled: bool,
 }
 
 /// A client.
@@ -113,7 +75,7 @@ pub struct SimClient {
     orders: mpsc::Receiver<Order>,
     /// The newest last; at most two.
     lines: VecDeque<Line>,
-    session: Arc<parking_lot::Mutex<Option<Credentials>>>,
+    session: Arc<Mutex<Option<Credentials>>>,
     attempt: u64,
     next_i: u64,
     subs: BTreeMap<u64, ChannelName>,
@@ -126,7 +88,6 @@ pub struct SimClient {
     outgoing: Option<Outgoing>,
     bodies: u64,
     is_calm: bool,
-    next_node: Option<usize>,
 }
 
 impl SimClient {
@@ -135,7 +96,7 @@ impl SimClient {
         app: App,
         nature: Nature,
         orders: mpsc::Receiver<Order>,
-        session: Arc<parking_lot::Mutex<Option<Credentials>>>,
+        session: Arc<Mutex<Option<Credentials>>>,
     ) -> Self {
         let world = Arc::clone(&hub.world);
         let first = Instant::now() + world.millis(0, 400);
@@ -158,7 +119,6 @@ impl SimClient {
             outgoing: None,
             bodies,
             is_calm: false,
-            next_node: None,
         }
     }
 
@@ -241,13 +201,11 @@ impl SimClient {
     fn connect(&mut self) {
         let nodes = self.hub.len();
         let up: Vec<usize> = (0..nodes).filter(|node| self.hub.is_up(*node)).collect();
-        let wished = self.next_node.take().filter(|node| self.hub.is_up(*node));
-        let Some(node) = wished
-            .or_else(|| (!up.is_empty()).then(|| self.world.draw(|random| *random.pick(&up))))
-        else {
+        if up.is_empty() {
             self.back_off();
             return;
-        };
+        }
+        let node = self.world.draw(|random| *random.pick(&up));
         let Nature {
             encoding,
             holds,
@@ -358,6 +316,9 @@ impl SimClient {
                 let asked = self.lines[at].asked.remove(&channel);
                 self.app
                     .began(&channel, &position, recovery, asked.as_ref());
+                if let Some(credentials) = &mut *self.session.lock() {
+                    credentials.is_unsettled = !self.app.has_begun();
+                }
             }
             Frame::Published { i, position, .. } => self.published(i, &position),
             Frame::Error { i, code, .. } => self.refused(i, code.temporary()),
@@ -403,10 +364,6 @@ impl SimClient {
         }
     }
 
-    fn is_leaving(&self, channel: &ChannelName) -> bool {
-        self.leaving.values().any(|leaving| leaving == channel)
-    }
-
     fn welcome(&mut self, at: usize, welcome: &Welcome) {
         // The hello asked for all.
         self.owed.clear();
@@ -426,6 +383,7 @@ impl SimClient {
             id: welcome.session.clone(),
             key: welcome.key.clone(),
             attempt: self.lines[0].attempt,
+            is_unsettled: !self.app.has_begun(),
         });
         if let Some(outgoing) = &mut self.outgoing {
             outgoing.i = None;
@@ -445,255 +403,5 @@ impl SimClient {
             let most = if self.is_calm { 100 } else { retry_ms };
             *connect_at = Instant::now() + self.world.millis(0, most);
         }
-    }
-
-    fn owe(&mut self, channel: ChannelName) {
-        let wait = self.world.millis(50, 400);
-        if self.app.reads(&channel) {
-            self.owed.insert(channel, Instant::now() + wait);
-        }
-    }
-
-    fn subscribe(&mut self, channel: &ChannelName) {
-        self.next_i += 1;
-        let i = self.next_i;
-        let Some(sub) = self.app.sub(channel, Some(i)) else {
-            self.owed.remove(channel);
-            return;
-        };
-        self.owed
-            .insert(channel.clone(), Instant::now() + ANSWER_MAX);
-        self.subs.insert(i, channel.clone());
-        if let Some(line) = self.lines.back_mut() {
-            if let Some(position) = &sub.position {
-                line.asked.insert(channel.clone(), position.clone());
-            }
-            line.wire.send(&[Command::Sub(sub)]);
-        }
-    }
-
-    fn make_publication(&mut self) {
-        let Some(mean_ms) = self.nature.publishes_ms.filter(|_| !self.is_calm) else {
-            self.publish_at = None;
-            return;
-        };
-        self.publish_at = Some(Instant::now() + self.world.millis(1, 2 * mean_ms));
-        if self.nature.targets.is_empty() {
-            return;
-        }
-        let targets = &self.nature.targets;
-        let ((channel, key), delete) = self
-            .world
-            .draw(|random| (random.pick(targets).clone(), random.chance(120)));
-        self.bodies += 1;
-        let body = self.bodies;
-        self.world.feed(&Event::Attempted {
-            body,
-            channel: self.world.channel(channel.as_str()),
-        });
-        self.outgoing = Some(Outgoing {
-            body,
-            channel,
-            key,
-            delete: delete && key.is_some(),
-            tries: 0,
-            uncertain: false,
-            i: None,
-            due: Instant::now(),
-        });
-        self.send_publication();
-    }
-
-    fn send_publication(&mut self) {
-        let is_open = self.is_open();
-        let Some(outgoing) = &mut self.outgoing else {
-            return;
-        };
-        if !is_open {
-            outgoing.due = Instant::now() + ANSWER_MAX;
-            return;
-        }
-        outgoing.tries += 1;
-        if outgoing.tries > TRIES_MAX {
-            self.outgoing = None;
-            return;
-        }
-        self.next_i += 1;
-        outgoing.i = Some(self.next_i);
-        outgoing.due = Instant::now() + ANSWER_MAX;
-        let data = outgoing.body.to_string();
-        let publication = Pub {
-            i: outgoing.i,
-            channel: outgoing.channel.clone(),
-            payload: (!outgoing.delete)
-                .then(|| tidewire_protocol::Payload::from_json_text(data.as_bytes()).unwrap()),
-            key: outgoing
-                .key
-                .map(|key| tidewire_protocol::Name::new(key).unwrap()),
-            event: None,
-            id: Some(tidewire_protocol::Name::new(&data).unwrap()),
-            delete: outgoing.delete,
-            ttl_ms: None,
-            guard: None,
-        };
-        if let Some(line) = self.lines.back_mut() {
-            line.wire.send(&[Command::Pub(publication)]);
-        }
-    }
-
-    fn published(&mut self, i: u64, at: &Position) {
-        let is_it = |outgoing: &mut Outgoing| outgoing.i == Some(i);
-        if let Some(outgoing) = self.outgoing.take_if(is_it) {
-            let body = outgoing.body;
-            if outgoing.tries > 1 {
-                self.world.saw("a publication retried");
-            }
-            if !outgoing.delete {
-                let position = position(at);
-                self.world.feed(&Event::Acknowledged { body, position });
-            }
-        }
-    }
-
-    fn refused(&mut self, i: Option<u64>, temporary: bool) {
-        if let Some(channel) = i.and_then(|i| self.subs.remove(&i)) {
-            assert!(temporary, "{channel} was refused");
-            self.owe(channel);
-            return;
-        }
-        let wait = self.world.millis(50, 400);
-        let Some(outgoing) = &mut self.outgoing else {
-            return;
-        };
-        if outgoing.i != i || i.is_none() {
-            return;
-        }
-        outgoing.i = None;
-        if temporary {
-            outgoing.uncertain = true;
-            outgoing.due = Instant::now() + wait;
-            return;
-        }
-        let (body, uncertain) = (outgoing.body, outgoing.uncertain || outgoing.tries > 1);
-        self.outgoing = None;
-        if !uncertain {
-            self.world.feed(&Event::Refused { body });
-        }
-    }
-
-    fn obey(&mut self, order: Order) {
-        self.world
-            .note(|| format!("client {}: {order:?}", self.app.client.0));
-        match order {
-            Order::Cut => {
-                while !self.lines.is_empty() {
-                    self.lose(0);
-                }
-            }
-            Order::Freeze(time) => {
-                for line in &mut self.lines {
-                    line.wire.freeze(time);
-                }
-            }
-            Order::Double if self.app.has_begun() => {
-                self.world.saw("a session resumed twice");
-                self.connect();
-            }
-            Order::Double => {}
-            Order::Forget => {
-                while !self.lines.is_empty() {
-                    self.lose(0);
-                }
-                self.app.forget();
-            }
-            Order::Acknowledge => {
-                let handled = self.app.acknowledge();
-                if self.is_open()
-                    && let Some(line) = self.lines.back_mut()
-                {
-                    line.wire.send(&[Command::Ack(handled)]);
-                }
-            }
-            Order::Again(channel) => self.again(&channel),
-            Order::Steal(other) => {
-                if let Some(credentials) = other.lock().clone() {
-                    self.world.saw("a tab duplicated");
-                    self.attempt = self.attempt.max(credentials.attempt);
-                    *self.session.lock() = Some(credentials);
-                    while !self.lines.is_empty() {
-                        self.lose(0);
-                    }
-                }
-            }
-            Order::Calm => {
-                self.is_calm = true;
-                self.outgoing = None;
-                self.publish_at = None;
-                let late: Vec<_> = (0..self.lines.len())
-                    .filter(|at| !self.lines[*at].is_welcome)
-                    .collect();
-                for at in late.into_iter().rev() {
-                    self.lose(at);
-                }
-                for line in &mut self.lines {
-                    line.wire.freeze(Duration::ZERO);
-                }
-                if self.lines.is_empty() {
-                    self.back_off();
-                }
-            }
-        }
-    }
-
-    /// Ends a subscription and begins it anew, in one breath.
-    fn again(&mut self, channel: &ChannelName) {
-        let wishes = self.app.wishes();
-        let wish = wishes.into_iter().find(|wish| wish.channel == *channel);
-        let Some(wish) = wish.filter(|_| self.is_open()) else {
-            return;
-        };
-        self.next_i += 1;
-        self.leaving.insert(self.next_i, channel.clone());
-        let i = Some(self.next_i);
-        if let Some(line) = self.lines.back_mut() {
-            line.asked.remove(channel);
-            let channel = channel.clone();
-            line.wire.send(&[Command::Unsub { i, channel }]);
-        }
-        self.world.saw("unsub and sub in one breath");
-        self.app.leave(channel);
-        self.app.ask(wish);
-        self.subscribe(channel);
-    }
-}
-
-/// What a frame is about.
-const fn channel_of(frame: &Frame) -> Option<&ChannelName> {
-    match frame {
-        Frame::Subscribed { channel, .. }
-        | Frame::Msg { channel, .. }
-        | Frame::State { channel, .. }
-        | Frame::Live { channel, .. }
-        | Frame::Gap { channel, .. }
-        | Frame::Rewind { channel, .. }
-        | Frame::Unsubscribed { channel, .. } => Some(channel),
-        Frame::Welcome(_)
-        | Frame::Done { .. }
-        | Frame::Published { .. }
-        | Frame::HistoryPage { .. }
-        | Frame::StatePage { .. }
-        | Frame::Error { .. }
-        | Frame::Stale { .. }
-        | Frame::Auth { .. }
-        | Frame::Move { .. }
-        | Frame::Ping
-        | Frame::Bye { .. } => None,
-    }
-}
-
-async fn receive(line: Option<&mut Line>, world: &World) -> Vec<Incoming> {
-    match line {
-        Some(line) => line.wire.receive(world).await,
-        None => std::future::pending().await,
     }
 }

@@ -12,7 +12,9 @@
     )
 )]
 
+mod admin;
 mod api;
+mod assets;
 mod auth;
 mod broker;
 mod channel;

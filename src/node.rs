@@ -14,8 +14,9 @@ use tokio_rustls::TlsAcceptor;
 use self::seams::Connected;
 pub(crate) use self::seams::Seams;
 use crate::{
+    admin,
     api::{self, Api},
-    auth::{Authenticator, KeyError, Origins, SessionKeys},
+    auth::{Authenticator, KeyError, OperatorTokens, Origins, SessionKeys},
     clock,
     config::{Config, secret::SecretError},
     control::{Control, Nodes},
@@ -137,7 +138,10 @@ impl Node {
         };
         let clients = clients.merge(demo);
         let backends = api::router(Arc::new(Api::new(Arc::clone(&gateway))))
-            .merge(api::ops_router(Arc::clone(&gateway)));
+            .merge(api::ops_router(Arc::clone(&gateway)))
+            .merge(admin::router(Arc::clone(&gateway)));
+        let mark = memory::mark(&gateway.config);
+        tasks.spawn_until_stop(admin::say(Arc::clone(&gateway), mark));
         match internal {
             Some(internal) => {
                 tasks.spawn(http::serve(listener, clients, tls, tasks.clone()));
@@ -252,6 +256,7 @@ fn gateway(
         config.session.ttl,
         node.clone(),
     );
+    let secret = config.cluster_secret()?;
     Ok(Gateway::new(Parts {
         node: node.clone(),
         namespaces,
@@ -260,8 +265,9 @@ fn gateway(
         store: Arc::clone(&seams.store),
         presence: Arc::new(presence),
         authenticator: Authenticator::new(&config.auth)?,
+        operators: OperatorTokens::new(&secret, config.node.cluster_secret_previous.as_ref()),
         session_keys: SessionKeys::new(
-            &config.cluster_secret()?,
+            &secret,
             config.node.cluster_secret_previous.as_ref(),
             config.auth.issuer.as_deref(),
         ),

@@ -1,6 +1,7 @@
 /**
- * Builds the demo page into src/demo/assets, where the node embeds it. Run by `npm run build`, and by CI as
- * `npm run check`, which fails when a fresh build differs from the committed files. Never reads the network.
+ * Builds the pages in the binary, the demo and the operators', into src/demo/assets and src/admin/assets, where the
+ * node embeds them. Run by `npm run build`, and by CI as `npm run check`, which fails when a fresh build differs from
+ * the committed files. Never reads the network.
  */
 import { build } from "esbuild";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
@@ -8,11 +9,15 @@ import { fileURLToPath } from "node:url";
 import path from "node:path";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
-const assets = path.resolve(here, "../../src/demo/assets");
+/** Each page's folder, and where its files go. */
+const pages = [
+  { from: here, to: path.resolve(here, "../../src/demo/assets") },
+  { from: path.resolve(here, "../admin"), to: path.resolve(here, "../../src/admin/assets") },
+];
 
-async function bundle(entry) {
+async function bundle(from, entry) {
   const result = await build({
-    absWorkingDir: here,
+    absWorkingDir: from,
     entryPoints: [entry],
     bundle: true,
     minify: true,
@@ -25,8 +30,8 @@ async function bundle(entry) {
   return result.outputFiles[0].text;
 }
 
-async function page() {
-  const html = await readFile(path.join(here, "index.html"), "utf8");
+async function page(from) {
+  const html = await readFile(path.join(from, "index.html"), "utf8");
   return `${html
     .replace(/<!--[^]*?-->/g, "")
     .split("\n")
@@ -35,23 +40,21 @@ async function page() {
     .join("\n")}\n`;
 }
 
-const files = {
-  "index.html": await page(),
-  "app.js": await bundle("src/app.ts"),
-  "style.css": await bundle("style.css"),
-};
-
-if (process.argv.includes("--check")) {
-  const stale = [];
+const stale = [];
+for (const { from, to } of pages) {
+  const files = {
+    "index.html": await page(from),
+    "app.js": await bundle(from, "src/app.ts"),
+    "style.css": await bundle(from, "style.css"),
+  };
+  await mkdir(to, { recursive: true });
   for (const [name, text] of Object.entries(files)) {
-    const committed = await readFile(path.join(assets, name), "utf8").catch(() => "");
-    if (committed !== text) stale.push(name);
+    const file = path.join(to, name);
+    if (!process.argv.includes("--check")) await writeFile(file, text);
+    else if ((await readFile(file, "utf8").catch(() => "")) !== text) stale.push(path.relative(process.cwd(), file));
   }
-  if (stale.length > 0) {
-    console.error(`src/demo/assets is stale: ${stale.join(", ")}. Run npm run build in clients/demo and commit.`);
-    process.exit(1);
-  }
-} else {
-  await mkdir(assets, { recursive: true });
-  for (const [name, text] of Object.entries(files)) await writeFile(path.join(assets, name), text);
+}
+if (stale.length > 0) {
+  console.error(`stale: ${stale.join(", ")}. Run npm run build in clients/demo and commit.`);
+  process.exit(1);
 }

@@ -12,7 +12,10 @@ use axum::{
 use tidewire_protocol::ErrorCode;
 
 use super::{Api, problem::Problem};
-use crate::auth::{ApiKey, Scope};
+use crate::{
+    auth::{ApiKey, Scope},
+    clock,
+};
 
 /// A scope as a type.
 pub(super) trait Needs {
@@ -58,7 +61,11 @@ impl<N: Needs> FromRequestParts<Arc<Api>> for Allowed<N> {
             Problem::new(ErrorCode::Unauthenticated, detail)
                 .challenge(r#"Bearer realm="tidewire""#.to_owned())
         })?;
-        let key = api.api_keys.check(key).ok_or_else(|| {
+        let operators = &api.gateway.operators;
+        let operator = operators.verify(key, clock::now_ms());
+        let operator = operator.map(|operator| ApiKey::of_operator(&operator.key_id));
+        let known = operator.or_else(|| api.api_keys.check(key).cloned());
+        let key = known.ok_or_else(|| {
             let challenge = r#"Bearer realm="tidewire", error="invalid_token""#;
             Problem::new(ErrorCode::Unauthenticated, "the API key is not known")
                 .challenge(challenge.to_owned())
@@ -71,13 +78,14 @@ impl<N: Needs> FromRequestParts<Arc<Api>> for Allowed<N> {
                 .challenge(format!(r#"{challenge}, scope="{scope}""#)));
         }
         Ok(Self {
-            key: key.clone(),
+            key,
             scope: PhantomData,
         })
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+/// What a request shows in its `Authorization` header.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, key) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme
         .eq_ignore_ascii_case("bearer")

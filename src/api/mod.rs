@@ -4,9 +4,10 @@
 //! router; works on the two seams and on the gateway's sessions. Never serves a browser, never
 //! waits for a client, and answers every refusal with a problem of RFC 9457.
 
-mod access;
+pub mod access;
 mod body;
 mod channels;
+mod nodes;
 mod openapi;
 mod ops;
 mod params;
@@ -84,7 +85,7 @@ impl Api {
 }
 
 /// Every route below `/v1`; the test of the OpenAPI document reads them here.
-fn routes() -> [(&'static str, MethodRouter<Arc<Api>>); 11] {
+fn routes() -> [(&'static str, MethodRouter<Arc<Api>>); 13] {
     [
         ("/publish", post(publish::publish)),
         ("/batch", post(publish::batch)),
@@ -103,6 +104,8 @@ fn routes() -> [(&'static str, MethodRouter<Arc<Api>>); 11] {
         ),
         ("/users/{user}/disconnect", post(sessions::disconnect)),
         ("/tokens/revoke", post(tokens::revoke)),
+        ("/nodes", get(nodes::list)),
+        ("/nodes/{node}/drain", post(nodes::drain)),
     ]
 }
 

@@ -5,6 +5,7 @@
 
 use tidewire_protocol::ChannelName;
 
+use super::operator;
 use crate::config::{Namespace, setting::words};
 
 /// Most patterns of one token: each decision looks at all of them.
@@ -12,6 +13,8 @@ pub const PATTERNS_MAX: usize = 256;
 
 /// The character that, at the end of a pattern, stands for any rest of a name.
 const WILDCARD: char = '*';
+/// Beside the bits of rights: the grant of an operator. No token of a client has it.
+const OPERATOR: u8 = 16;
 
 words! {
     /// One thing a client may do with a channel.
@@ -86,15 +89,38 @@ impl Rights {
         })
     }
 
+    /// Those of an operator: to read what nodes say of themselves, and nothing else.
+    pub fn of_operator() -> Self {
+        let grant = Grant {
+            name: Box::from(""),
+            open: false,
+            rights: OPERATOR,
+        };
+        Self {
+            grants: Box::from([grant]),
+        }
+    }
+
+    /// Whether they are an operator's.
+    pub fn are_of_operator(&self) -> bool {
+        self.grants.iter().any(|grant| grant.rights == OPERATOR)
+    }
+
     /// Whether the client may do this: its token says so, or the namespace allows it to everyone
     /// who was let in. `namespace` is that of the channel, as `Namespaces::resolve` gives it.
     ///
     /// A presence channel is read, not published to, with the right `presence` on the channel it
-    /// is about. Nothing else that begins with `$` is for clients.
+    /// is about. Nothing else that begins with `$` is for clients; operators read a part of it.
     pub fn allows(&self, namespace: &Namespace, channel: &ChannelName, right: Right) -> bool {
         if let Some(base) = channel.presence_of() {
             return match right {
                 Right::Sub | Right::History => self.grants(namespace, &base, Right::Presence),
+                Right::Pub | Right::Presence => false,
+            };
+        }
+        if operator::may_read(channel) {
+            return match right {
+                Right::Sub | Right::History => self.are_of_operator(),
                 Right::Pub | Right::Presence => false,
             };
         }

@@ -147,6 +147,7 @@ impl Greeting {
   Tidewire is ready.
 
   Demo      {url}/
+  Operator  {url}/admin
   Connect   ws://{shown}/v1/connect
   API key   {key}
   Token     {token}

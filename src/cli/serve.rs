@@ -93,7 +93,10 @@ pub(super) fn run(
         let address = node.address();
         tracing::info!(%address, "listening");
         ready(address)?;
-        signals.next().await;
+        tokio::select! {
+            () = signals.next() => {}
+            () = node.gateway().dismissed() => {}
+        }
         tracing::info!("leaving; a second signal stops at once");
         tokio::select! {
             () = node.stop() => {}

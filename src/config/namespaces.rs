@@ -14,10 +14,15 @@ use super::{
     tree::{Origin, Raw},
     units::{Rate, millis},
 };
-use crate::{auth::Right, broker::Retention};
+use crate::{
+    auth::{Right, Rights, operator},
+    broker::Retention,
+};
 
 /// The namespace of names without a colon.
 const DEFAULT_NAMESPACE: &str = "default";
+/// The name of what is not configured but the hub's own; no label of a metric.
+const HUB_NAMESPACE: &str = "$sys";
 /// Longest name of a namespace in bytes: leaves most of a channel's name to the application, and
 /// the name is a metric label.
 const NAME_BYTES_MAX: usize = 64;
@@ -147,6 +152,8 @@ impl Namespace {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Namespaces {
     spaces: BTreeMap<Arc<str>, Space>,
+    /// What operators read of the hub's own.
+    hub: Namespace,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -172,6 +179,12 @@ impl Namespaces {
         });
         Self {
             spaces: spaces.collect(),
+            hub: Namespace {
+                name: Arc::from(HUB_NAMESPACE),
+                history_size: 0,
+                state: true,
+                ..Namespace::default()
+            },
         }
     }
 
@@ -189,6 +202,13 @@ impl Namespaces {
             return None;
         }
         self.spaces.get(channel.namespace()).map(|space| &space.own)
+    }
+
+    /// As above for a client with these rights: operators have some of the hub's channels too.
+    pub fn resolve_for(&self, rights: &Rights, channel: &ChannelName) -> Option<&Namespace> {
+        let of_hub = || rights.are_of_operator() && operator::may_read(channel);
+        let hub = || of_hub().then_some(&self.hub);
+        self.resolve(channel).or_else(hub)
     }
 
     /// Every namespace in the order of names.

@@ -30,7 +30,7 @@ use self::{follower::Verified, outbox::Outbox, revocations::Revocations};
 pub use self::{
     follower::{Follower, Heard},
     nodes::{Lease, Nodes},
-    orders::Order,
+    orders::{CONTROL, Order, of_node},
     revocations::{TTL_MS_MAX, Target},
 };
 use crate::{
@@ -88,7 +88,7 @@ impl Control {
 
     /// A follower of the orders to all nodes.
     pub fn follow_all(&self) -> Option<Follower> {
-        let name = ChannelName::new(orders::CONTROL).ok()?;
+        let name = ChannelName::new(CONTROL).ok()?;
         Some(Follower::new(
             self.feed.clone(),
             name,
@@ -173,6 +173,14 @@ impl Control {
         let session = session.0.to_string();
         let order = Order::End { session };
         self.give(&order, Some(node)).await
+    }
+
+    /// Tells a node to leave.
+    ///
+    /// # Errors
+    /// `Unavailable`: it may have been told.
+    pub async fn drain_node(&self, node: &Name) -> Result<(), BrokerError> {
+        self.give(&Order::Leave, Some(node)).await
     }
 
     /// A session that `node` held was claimed here: it is told soon.

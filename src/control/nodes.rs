@@ -12,7 +12,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tidewire_protocol::{ChannelName, Name, Payload, frame::Acknowledge};
@@ -21,15 +20,21 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
-use super::{each_entry, orders::KEYS_MAX};
-use crate::broker::{Broker, BrokerError, Publish, Retention};
+use super::{
+    each_entry,
+    orders::{KEYS_MAX, of_node},
+};
+use crate::{
+    auth::operator,
+    broker::{Broker, BrokerError, Publish, Retention},
+};
 
-/// Where leases are.
-const CHANNEL: &str = "$sys:nodes";
 /// How long a lease stands without being renewed, ms.
 const LEASE_MS: u64 = 15_000;
 /// How often it is renewed: two renewals may fail.
 const RENEW_EVERY: Duration = Duration::from_secs(5);
+/// The same while an operator looks at the nodes, a little less than the time between two ticks.
+const OBSERVED_EVERY: Duration = Duration::from_millis(900);
 /// How often leases are looked at; with the lease's length and the sweep, members of a killed node
 /// leave within 20 s.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -56,6 +61,12 @@ pub struct Lease {
     /// Whether it is leaving: nobody is moved there.
     #[serde(default)]
     pub draining: bool,
+    /// Whether an operator looks at the nodes there: all renew more often then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub observed: bool,
+    /// What operators see of it; `admin` makes and reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row: Option<serde_json::Value>,
 }
 
 /// The view of all leases.
@@ -77,6 +88,8 @@ pub struct Nodes {
     /// Nobody else can be on this broker: every other lease is of an earlier run of this node.
     alone: bool,
     draining: AtomicBool,
+    observed: AtomicBool,
+    row: Mutex<Option<serde_json::Value>>,
     view: Mutex<View>,
     lapses: watch::Sender<u64>,
 }
@@ -89,6 +102,8 @@ impl Nodes {
             node,
             alone,
             draining: AtomicBool::new(false),
+            observed: AtomicBool::new(false),
+            row: Mutex::default(),
             view: Mutex::default(),
             lapses: watch::Sender::new(0),
         }
@@ -104,6 +119,27 @@ impl Nodes {
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
         self.view.lock().renewed = None;
+    }
+
+    /// Takes what the next renewals show of this node.
+    pub fn show(&self, row: serde_json::Value) {
+        *self.row.lock() = Some(row);
+    }
+
+    /// Notes whether an operator looks at the nodes from here.
+    pub fn observe(&self, observed: bool) {
+        self.observed.store(observed, Ordering::Relaxed);
+    }
+
+    /// Whether an operator looks at the nodes, here or on any node.
+    pub fn is_observed(&self) -> bool {
+        self.observed.load(Ordering::Relaxed)
+            || self.view.lock().living.values().any(|lease| lease.observed)
+    }
+
+    /// Every node that lives, as it last said; this one is in it once it has looked.
+    pub fn leases(&self) -> BTreeMap<Name, Lease> {
+        self.view.lock().living.clone()
     }
 
     /// How many other nodes could take this one's clients.
@@ -164,8 +200,13 @@ impl Nodes {
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             every.tick().await;
+            let renew_every = if self.is_observed() {
+                OBSERVED_EVERY
+            } else {
+                RENEW_EVERY
+            };
             let renewed = self.view.lock().renewed;
-            if renewed.is_none_or(|at| at.elapsed() >= RENEW_EVERY) {
+            if renewed.is_none_or(|at| at.elapsed() >= renew_every) {
                 self.renew(say()).await;
             }
             let looked = self.view.lock().looked;
@@ -179,6 +220,8 @@ impl Nodes {
 
     async fn renew(&self, mut lease: Lease) {
         lease.draining = self.draining.load(Ordering::Relaxed);
+        lease.observed = self.observed.load(Ordering::Relaxed);
+        lease.row = self.row.lock().clone();
         let Some(publish) = self.publish(&lease) else {
             return;
         };
@@ -197,32 +240,25 @@ impl Nodes {
     }
 
     fn publish(&self, lease: &Lease) -> Option<Publish> {
+        let retention = Retention {
+            history_size: 0,
+            history_ttl_ms: 0,
+            state: true,
+            state_keys: KEYS_MAX,
+            state_ttl_ms: LEASE_MS,
+            tombstone_ttl_ms: LEASE_MS,
+            dedup_ttl_ms: LEASE_MS,
+            acknowledge: Acknowledge::Log,
+        };
         Some(Publish {
-            channel: ChannelName::new(CHANNEL).ok()?,
-            retention: Retention {
-                history_size: 0,
-                history_ttl_ms: 0,
-                state: true,
-                state_keys: KEYS_MAX,
-                state_ttl_ms: LEASE_MS,
-                tombstone_ttl_ms: LEASE_MS,
-                dedup_ttl_ms: LEASE_MS,
-                acknowledge: Acknowledge::Log,
-            },
-            payload: Some(Payload::Json(Bytes::from(serde_json::to_vec(lease).ok()?))),
             key: Some(self.node.clone()),
-            event: None,
-            id: None,
-            publisher: Arc::from("n:"),
-            by: None,
-            delete: false,
             ttl_ms: Some(LEASE_MS),
-            guard: None,
+            ..of_node(ChannelName::new(operator::NODES).ok()?, retention, lease)?
         })
     }
 
     async fn look(&self) -> Result<(), BrokerError> {
-        let Ok(channel) = ChannelName::new(CHANNEL) else {
+        let Ok(channel) = ChannelName::new(operator::NODES) else {
             return Ok(());
         };
         let begun = Instant::now();

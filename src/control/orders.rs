@@ -43,6 +43,8 @@ pub enum Order {
         /// The session.
         session: String,
     },
+    /// This node is to leave, as on SIGTERM.
+    Leave,
     /// Comes back to the node that sent it.
     Probe {
         /// Counts the probes of that node.
@@ -68,20 +70,29 @@ impl Order {
             Some(node) => node_channel(node)?,
             None => ChannelName::new(CONTROL).ok()?,
         };
-        Some(Publish {
-            channel,
-            retention: retention(),
-            payload: Some(Payload::Json(Bytes::from(serde_json::to_vec(self).ok()?))),
-            key: None,
-            event: None,
-            id: None,
-            publisher: Arc::from("n:"),
-            by: None,
-            delete: false,
-            ttl_ms: None,
-            guard: None,
-        })
+        of_node(channel, retention(), self)
     }
+}
+
+/// What a node says in a channel of the hub.
+pub fn of_node(
+    channel: ChannelName,
+    retention: Retention,
+    said: &impl Serialize,
+) -> Option<Publish> {
+    Some(Publish {
+        channel,
+        retention,
+        payload: Some(Payload::Json(Bytes::from(serde_json::to_vec(said).ok()?))),
+        key: None,
+        event: None,
+        id: None,
+        publisher: Arc::from("n:"),
+        by: None,
+        delete: false,
+        ttl_ms: None,
+        guard: None,
+    })
 }
 
 /// The channel of one node's orders.

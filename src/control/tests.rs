@@ -120,7 +120,7 @@ async fn another_life_of_the_log_is_read_from_its_beginning() {
     let (one, two) = (Node::boot(&lab, "n-1"), Node::boot(&lab, "n-2"));
     one.disconnect("ann").await;
     let mut follower = joined(&two).await;
-    let channel = ChannelName::new(orders::CONTROL).unwrap();
+    let channel = ChannelName::new(CONTROL).unwrap();
     one.feed.broker().delete(&channel).await.unwrap();
     one.disconnect("bob").await;
     assert!(matches!(follower.next().await, Heard::Again));
@@ -166,7 +166,7 @@ async fn what_was_withdrawn_is_known_to_all_and_survives_a_loss() {
     let later = crate::clock::now_ms() + 60_000;
     assert!(!two.control.shuts_out(&identity("ann", later)));
     // The log is lost; a node that knew it writes it again, and one that starts finds it.
-    let channel = ChannelName::new(orders::CONTROL).unwrap();
+    let channel = ChannelName::new(CONTROL).unwrap();
     lab.broker().delete(&channel).await.unwrap();
     let late = Node::boot(&lab, "n-3");
     late.control.reload().await;
@@ -245,6 +245,8 @@ async fn nodes_know_who_lives_and_who_takes_clients() {
             connections: 3,
             sessions: 2,
             draining: false,
+            observed: false,
+            row: None,
         };
         tokio::spawn(async move { nodes.run(lease).await })
     };

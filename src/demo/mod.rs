@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use tidewire_protocol::Name;
 
 use crate::{
+    assets::{page, script, style},
     auth::{
         Right,
         mint::{NewToken, hs256},
@@ -35,8 +36,6 @@ pub use player::Recordings;
 const USER_BYTES_MAX: usize = 40;
 /// How long a visitor's token lives, seconds.
 const TOKEN_TTL_S: u64 = 3_600;
-/// What the page may load: itself only.
-const CONTENT_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self' ws: wss:";
 
 const PAGE: &str = include_str!("assets/index.html");
 const SCRIPT: &str = include_str!("assets/app.js");
@@ -78,31 +77,12 @@ pub fn start(
         recordings.series,
     ));
     Ok(Router::new()
-        .route(
-            "/",
-            get(|| async { asset("text/html; charset=utf-8", PAGE) }),
-        )
-        .route(
-            "/app.js",
-            get(|| async { asset("text/javascript; charset=utf-8", SCRIPT) }),
-        )
-        .route(
-            "/style.css",
-            get(|| async { asset("text/css; charset=utf-8", STYLE) }),
-        )
+        .route("/", get(async || page(PAGE)))
+        .route("/app.js", get(async || script(SCRIPT)))
+        .route("/style.css", get(async || style(STYLE)))
         .route("/demo/config.json", get(page_config))
         .route("/demo/token", get(token))
         .with_state(demo))
-}
-
-fn asset(kind: &'static str, text: &'static str) -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, kind),
-        (header::CACHE_CONTROL, "no-cache"),
-        (header::CONTENT_SECURITY_POLICY, CONTENT_POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ];
-    (headers, text).into_response()
 }
 
 #[derive(Serialize)]

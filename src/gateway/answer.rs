@@ -44,21 +44,21 @@ impl Connection {
         channel: &ChannelName,
         right: Right,
     ) -> Result<&Namespace, (ErrorCode, &'static str)> {
-        let Some(namespace) = self.gateway.namespaces.resolve(channel) else {
-            return Err((
+        let decided = self.with_session(|session| {
+            let rights = &session.identity.rights;
+            let namespaces = &self.gateway.namespaces;
+            let namespace = namespaces.resolve_for(rights, channel).ok_or((
                 ErrorCode::UnknownChannel,
                 "no namespace is configured for this channel",
-            ));
-        };
-        let allowed =
-            self.with_session(|session| session.identity.rights.allows(namespace, channel, right));
-        if allowed == Some(true) {
-            Ok(namespace)
-        } else {
-            Err((
+            ))?;
+            Ok((namespace, rights.allows(namespace, channel, right)))
+        });
+        match decided.transpose()? {
+            Some((namespace, true)) => Ok(namespace),
+            Some((_, false)) | None => Err((
                 ErrorCode::Forbidden,
                 "neither the token nor the namespace allows this",
-            ))
+            )),
         }
     }
 

@@ -40,18 +40,19 @@ use std::{
 
 use dashmap::DashMap;
 use tidewire_protocol::{ChannelName, CloseCode, Name};
+use tokio::sync::SetOnce;
 
 pub use self::{
     admission::Admission,
     connection::Connection,
     socket::prepare,
-    upgrade::{ClientAddress, connect},
+    upgrade::{ClientAddress, connect, connect_operator},
 };
 use self::{checkpoints::Checkpoints, connection::ConnectionId, gate::Gate};
 #[cfg(test)]
 pub use self::{socket::memory as memory_socket, upgrade::serve};
 use crate::{
-    auth::{AuthError, Authenticator, Identity, Origins, SessionKeys},
+    auth::{AuthError, Authenticator, Identity, OperatorTokens, Origins, SessionKeys},
     clock,
     config::{Config, Namespaces},
     control::{Control, Lease},
@@ -75,6 +76,7 @@ pub struct Parts {
     pub authenticator: Authenticator,
     pub control: Arc<Control>,
     pub session_keys: SessionKeys,
+    pub operators: OperatorTokens,
     pub origins: Origins,
     pub metrics: Arc<Metrics>,
     pub tasks: Tasks,
@@ -88,6 +90,8 @@ pub struct Gateway {
     gate: Arc<Gate>,
     checkpoints: Checkpoints,
     sessions: DashMap<SessionId, Arc<Connection>>,
+    /// Told when an operator wants the node gone.
+    dismissed: SetOnce<()>,
     last_id: AtomicU64,
 }
 
@@ -111,6 +115,7 @@ impl Gateway {
             gate,
             checkpoints: Checkpoints::default(),
             sessions: DashMap::new(),
+            dismissed: SetOnce::new(),
             last_id: AtomicU64::new(0),
         })
     }
@@ -282,7 +287,13 @@ impl Gateway {
 
     /// Who a client is, by a token that nobody withdrew. A node that cannot tell says so.
     async fn identify(&self, token: Option<&str>) -> Result<Identity, AuthError> {
-        let identity = self.authenticator.identify(token, clock::now_ms()).await?;
+        let now_ms = clock::now_ms();
+        let identity = match token {
+            Some(token) if OperatorTokens::is_meant(token) => {
+                self.operators.identify(token, now_ms)?
+            }
+            Some(_) | None => self.authenticator.identify(token, now_ms).await?,
+        };
         if !self.control.verified().await {
             return Err(AuthError::Unverified);
         }
@@ -296,6 +307,18 @@ impl Gateway {
     /// Takes at most the configured window, and what it takes to write the rest down.
     pub async fn leave(self: &Arc<Self>) {
         drain::run(self).await;
+    }
+
+    /// An operator wants the node to leave: whoever runs it is told, once.
+    fn dismiss(&self) {
+        if self.dismissed.set(()).is_ok() {
+            tracing::info!("an operator wants this node to leave");
+        }
+    }
+
+    /// Resolves when an operator wants the node to leave. Cancel-safe.
+    pub async fn dismissed(&self) {
+        self.dismissed.wait().await;
     }
 
     /// How many hellos wait for their turn.
@@ -316,6 +339,8 @@ impl Gateway {
             connections: self.admission.connections(),
             sessions: self.sessions(),
             draining: false,
+            observed: false,
+            row: None,
         }
     }
 

@@ -82,6 +82,7 @@ async fn act(gateway: &Arc<Gateway>, publication: &Publication) {
         Some(Order::End { session }) => {
             gateway.disconnect(&SessionId(Arc::from(session))).await;
         }
+        Some(Order::Leave) => gateway.dismiss(),
         Some(Order::Probe { n }) => gateway.control.probe_heard(n),
         Some(Order::Disconnect { .. }) | None => {}
     }

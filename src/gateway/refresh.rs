@@ -32,7 +32,7 @@ pub async fn refresh(connection: &Arc<Connection>, i: RequestId, token: &str) ->
             .filter(|channel| {
                 !gateway
                     .namespaces
-                    .resolve(channel)
+                    .resolve_for(rights, channel)
                     .is_some_and(|namespace| rights.allows(namespace, channel, Right::Sub))
             });
         Some(lost.cloned().collect::<Vec<ChannelName>>())

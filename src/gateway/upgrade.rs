@@ -16,7 +16,10 @@ use tidewire_protocol::{CloseCode, Encoding};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use crate::telemetry::labels::{CloseReason, Rejection};
+use crate::{
+    auth::Origins,
+    telemetry::labels::{CloseReason, Rejection},
+};
 
 use super::{
     Gateway,
@@ -51,14 +54,35 @@ struct Agreed {
 pub async fn connect(
     State(gateway): State<Arc<Gateway>>,
     ConnectInfo(ClientAddress(address)): ConnectInfo<ClientAddress>,
+    request: Request,
+) -> Response {
+    let allowed = origin_allowed(&gateway.origins, request.headers());
+    upgrade(gateway, address, request, allowed)
+}
+
+/// `GET /admin/connect`: the same for the page the node itself serves, and for no other.
+pub async fn connect_operator(
+    State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(ClientAddress(address)): ConnectInfo<ClientAddress>,
+    request: Request,
+) -> Response {
+    let own_page = Origins::new(None, gateway.config.development);
+    let allowed = origin_allowed(&own_page, request.headers());
+    upgrade(gateway, address, request, allowed)
+}
+
+fn upgrade(
+    gateway: Arc<Gateway>,
+    address: IpAddr,
     mut request: Request,
+    origin_allowed: bool,
 ) -> Response {
     let agreed = match agree(request.headers()) {
         Ok(agreed) => agreed,
         Err((status, text)) => return (status, text).into_response(),
     };
     let (place, refused) = match gateway.admission.admit(address) {
-        Ok(permit) => (permit, refused(&gateway, &agreed, request.headers())),
+        Ok(permit) => (permit, refused(&gateway, &agreed, origin_allowed)),
         Err(refusal) => {
             gateway.metrics.rejected.count(refusal.label());
             let retry_ms = gateway.admission.retry_ms(refusal);
@@ -89,10 +113,10 @@ fn overloaded(retry_ms: u64) -> Response {
 }
 
 /// Why the handshake itself is refused; told after the upgrade.
-fn refused(gateway: &Gateway, agreed: &Agreed, headers: &HeaderMap) -> Option<Refused> {
+fn refused(gateway: &Gateway, agreed: &Agreed, origin_allowed: bool) -> Option<Refused> {
     let code = if agreed.encoding.is_none() {
         CloseCode::Version
-    } else if !origin_allowed(gateway, headers) {
+    } else if !origin_allowed {
         CloseCode::Forbidden
     } else {
         return None;
@@ -104,11 +128,9 @@ fn refused(gateway: &Gateway, agreed: &Agreed, headers: &HeaderMap) -> Option<Re
 /// The reason of a close, and when to come back, ms.
 pub type Refused = (CloseCode, Option<u64>);
 
-fn origin_allowed(gateway: &Gateway, headers: &HeaderMap) -> bool {
+fn origin_allowed(origins: &Origins, headers: &HeaderMap) -> bool {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    gateway
-        .origins
-        .allows(text(header::ORIGIN), text(header::HOST))
+    origins.allows(text(header::ORIGIN), text(header::HOST))
 }
 
 fn agree(headers: &HeaderMap) -> Result<Agreed, (StatusCode, &'static str)> {

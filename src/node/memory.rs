@@ -2,15 +2,16 @@
 
 use std::{fs, sync::Arc, time::Duration};
 
-use crate::{gateway::Gateway, telemetry::process::resident_bytes};
+use crate::{config::Config, gateway::Gateway, telemetry::process::resident_bytes};
 
 /// How often the process is measured.
 const EVERY: Duration = Duration::from_secs(1);
 
 /// Measures, and tells the gateway.
 pub async fn watch(gateway: Arc<Gateway>) {
-    let Some(whole) = limit_bytes() else { return };
-    let mark = gateway.config.limits.memory.of(whole);
+    let Some(mark) = mark(&gateway.config) else {
+        return;
+    };
     let mut over = false;
     let mut every = tokio::time::interval(EVERY);
     loop {
@@ -24,6 +25,11 @@ pub async fn watch(gateway: Arc<Gateway>) {
             gateway.admission.set_over_memory(over);
         }
     }
+}
+
+/// How much the process may use before nobody is admitted, bytes; none: nothing says.
+pub fn mark(config: &Config) -> Option<u64> {
+    limit_bytes().map(|whole| config.limits.memory.of(whole))
 }
 
 /// What the container, else the machine, has.

@@ -87,6 +87,8 @@ fn lease() -> crate::control::Lease {
         connections: 0,
         sessions: 0,
         draining: false,
+        observed: false,
+        row: None,
     }
 }
 

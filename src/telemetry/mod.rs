@@ -6,6 +6,7 @@
 pub mod labels;
 pub mod metrics;
 pub mod process;
+pub mod sample;
 
 use std::io::IsTerminal;
 

@@ -58,6 +58,11 @@ pub fn resident_bytes() -> Option<u64> {
     Some(kib * 1024)
 }
 
+/// User and system time of the process, in seconds.
+pub fn cpu_seconds() -> Option<f64> {
+    Stat::read().map(|stat| stat.cpu_seconds)
+}
+
 struct Stat {
     cpu_seconds: f64,
     start_after_boot: f64,

@@ -31,6 +31,7 @@ async fn with_an_internal_listener_backends_and_operators_are_answered_there_alo
         ("/healthz", false),
         ("/readyz", false),
         ("/v1/openapi.json", false),
+        ("/admin", false),
         ("/v1/publish", true),
     ] {
         assert_eq!(

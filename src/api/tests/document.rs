@@ -241,6 +241,7 @@ async fn answers_are_of_their_schemas() {
             "Members",
         ),
         ("GET", "/v1/channels", String::new(), "Channels"),
+        ("GET", "/v1/nodes", String::new(), "Nodes"),
         ("GET", gone, String::new(), "Problem"),
         ("GET", "/v1/nothing", String::new(), "Problem"),
         (

@@ -3,7 +3,6 @@
 //! Asks each node every few seconds and shows one line for each. Never asks for anything else, and
 //! needs no key: `/metrics` is on the internal port.
 
-mod sample;
 mod table;
 
 use std::{
@@ -17,8 +16,9 @@ use futures_util::future::join_all;
 use reqwest::{Client, Url};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use self::{sample::Sample, table::Row};
+use self::table::Row;
 use super::output;
+use crate::telemetry::sample::Sample;
 
 /// A node that takes longer to answer is shown as one that does not.
 const ANSWER_MAX: Duration = Duration::from_secs(2);

@@ -4,7 +4,7 @@
 
 use std::{fmt::Write, time::Duration};
 
-use super::sample::Sample;
+use crate::telemetry::sample::Sample;
 
 /// What was there is not known yet, or nothing happened.
 const NOTHING: &str = "-";

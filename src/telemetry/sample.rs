@@ -1,4 +1,4 @@
-//! One answer of `/metrics`, as far as `top` shows it.
+//! One answer of `/metrics`, in numbers: what `top` and the operators' rows show.
 //!
 //! Pure: text in, numbers out. Unknown lines are passed over, as other versions may have more.
 
@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 
 /// A histogram: how many were at most this much, by rising bound.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Buckets(Vec<(f64, f64)>);
+pub struct Buckets(Vec<(f64, f64)>);
 
 impl Buckets {
     /// The bound under which 99 % of what was recorded since `before` is; none if there was nothing.
-    pub(super) fn p99_since(&self, before: &Self) -> Option<f64> {
+    pub fn p99_since(&self, before: &Self) -> Option<f64> {
         const SHARE: f64 = 0.99;
         let counts = self.0.iter().enumerate().map(|(at, (bound, count))| {
             let earlier = before.0.get(at).map_or(0.0, |(_, count)| *count);
@@ -25,16 +25,18 @@ impl Buckets {
 
 /// What a node exposed.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Sample {
+pub struct Sample {
     /// By name, summed over labels.
     sums: BTreeMap<String, f64>,
-    pub(super) lag: Buckets,
-    pub(super) delivery: Buckets,
+    /// By name and the whole of its labels.
+    labelled: BTreeMap<(String, String), f64>,
+    pub lag: Buckets,
+    pub delivery: Buckets,
 }
 
 impl Sample {
     /// Reads Prometheus' text format; none where it is not a node's.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let mut sample = Self::default();
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let Some((series, value)) = line.rsplit_once(' ') else {
@@ -49,7 +51,13 @@ impl Sample {
                 "tidewire_delivery_seconds_bucket" => {
                     sample.delivery.0.extend(bucket(labels, value));
                 }
-                name => *sample.sums.entry(name.to_owned()).or_default() += value,
+                name => {
+                    *sample.sums.entry(name.to_owned()).or_default() += value;
+                    if let Some(labels) = labels.strip_suffix('}') {
+                        let of = (name.to_owned(), labels.to_owned());
+                        sample.labelled.insert(of, value);
+                    }
+                }
             }
         }
         sample
@@ -59,12 +67,22 @@ impl Sample {
     }
 
     /// A metric over all its labels; 0 where there is none.
-    pub(super) fn sum(&self, name: &str) -> f64 {
+    pub fn sum(&self, name: &str) -> f64 {
         self.sums.get(name).copied().unwrap_or_default()
     }
 
+    /// What is not 0 of a counter with one label, by the label's value.
+    pub fn by_label(&self, name: &str) -> BTreeMap<String, f64> {
+        let value = |labels: &str| Some(labels.split_once("=\"")?.1.strip_suffix('"')?.to_owned());
+        let counted = self.labelled.iter().filter(|(_, count)| **count > 0.0);
+        counted
+            .filter(|((of, _), _)| of == name)
+            .filter_map(|((_, labels), count)| Some((value(labels)?, *count)))
+            .collect()
+    }
+
     /// When the process started, in whole Unix seconds: the exposed figure is a sum that rounds.
-    pub(super) fn started(&self) -> f64 {
+    pub fn started(&self) -> f64 {
         self.sum("process_start_time_seconds").round()
     }
 }
@@ -109,6 +127,8 @@ mod tests {
             "# HELP x y\ntidewire_connections 0\nx_total{a=\"1 b\"} 2\nx_total{a=\"2\"} 3\nodd\n";
         let sample = Sample::parse(text).unwrap();
         assert!((sample.sum("x_total") - 5.0).abs() < f64::EPSILON);
+        let by_label = [("1 b".to_owned(), 2.0), ("2".to_owned(), 3.0)];
+        assert_eq!(sample.by_label("x_total"), by_label.into());
         assert!(Sample::parse("<html> hello 1\n").is_none());
     }
 

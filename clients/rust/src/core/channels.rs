@@ -47,6 +47,9 @@ pub(super) struct Channel {
     /// The rest of the snapshot is read by requests; due when it fires.
     pub(super) heal: Timer,
     pub(super) healing: bool,
+    /// Of a state read beside the log, values above the cursor were left out up to this offset:
+    /// until the cursor is there, a log that loses its end leaves the reader without either.
+    pub(super) left_out: u64,
     /// Since when the node cannot vouch for it, and what of that the reader was told.
     pub(super) stale: Option<u64>,
     stale_told: Option<u64>,
@@ -71,6 +74,7 @@ impl Channel {
             incomplete: false,
             heal: Timer::default(),
             healing: false,
+            left_out: 0,
             stale: None,
             stale_told: None,
             anew: false,

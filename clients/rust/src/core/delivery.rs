@@ -23,6 +23,10 @@ use crate::{
     event::{GapReason, Message},
 };
 
+/// Times that a state is read anew because publications overtook it: where they always do, each
+/// key comes soon.
+const OLDER_PAGES_MAX: u32 = 3;
+
 impl Engine {
     pub(super) fn begun(
         &mut self,
@@ -34,7 +38,6 @@ impl Engine {
         let Some(channel) = self.channels.get(name) else {
             return;
         };
-        let asked = channel.log.phase == Phase::Opening;
         if !matches!(
             channel.log.begun(position.clone(), recovery),
             Step::Begun { .. }
@@ -48,11 +51,11 @@ impl Engine {
         if anew {
             channel.incomplete = state;
             channel.healing = false;
+            channel.left_out = 0;
             channel.acked = Some(position.clone());
         }
-        // A state that was begun on an earlier connection, or lost under a living reader, does not
-        // come by itself.
-        let read = channel.incomplete && (!anew || !asked);
+        // A state that was begun on an earlier connection does not come by itself.
+        let read = channel.incomplete && !anew;
         let event = match recovery {
             Recovery::Full => None,
             Recovery::Fresh => Some(Event::Fresh(position)),
@@ -89,7 +92,8 @@ impl Engine {
         let Some(channel) = self.channels.get(name) else {
             return;
         };
-        if channel.log.phase != Phase::Replaying {
+        // A rewind brings one to a channel that is live.
+        if !matches!(channel.log.phase, Phase::Replaying | Phase::Live) {
             return;
         }
         channel.incomplete = more;
@@ -146,8 +150,12 @@ impl Engine {
         }
         let epoch = epoch.clone();
         let read = self.channels.get(name).is_some_and(|channel| {
-            channel.incomplete |= lost > 0 && channel.wish.fallback == Fallback::State;
-            channel.incomplete
+            let state = channel.wish.fallback == Fallback::State;
+            // What the node left out of its snapshots it sends anew, as where something was lost.
+            let read = state && (channel.incomplete || to < channel.left_out);
+            channel.incomplete |= state && (read || lost > 0);
+            channel.left_out = 0;
+            read
         });
         self.tell(name, Some(Event::Rewind { epoch, to, lost }), now);
         if read {
@@ -225,8 +233,8 @@ impl Engine {
         };
         let state = channel.wish.fallback == Fallback::State;
         channel.incomplete |= state;
-        // While it catches up, the node sends the state that heals a gap by itself.
-        let told = reason != GapReason::Missing && channel.log.phase == Phase::Replaying;
+        // Of a gap of its own the node sends the state that heals it.
+        let told = reason != GapReason::Missing;
         self.tell(name, Some(Event::Gap { from, to, reason }), now);
         if state && !told {
             self.read_state(name, 0);
@@ -265,19 +273,31 @@ impl Engine {
         let Some(channel) = self.channels.get(name).filter(|channel| channel.healing) else {
             return;
         };
-        let same =
-            channel.log.cursor.as_ref().map(|cursor| &cursor.epoch) == Some(&page.head.epoch);
-        if !same {
+        let cursor = channel.log.cursor.as_ref();
+        let Some(cut) = cursor.filter(|cursor| cursor.epoch == page.head.epoch) else {
             // The log began another life meanwhile; a frame on its way says so.
             channel.heal.again(now.ms, random, 0);
             return;
+        };
+        let cut = cut.offset;
+        if page.head.offset < cut && channel.heal.failures < OLDER_PAGES_MAX {
+            // What it leaves out may have been set since: only a page of all up to here tells.
+            channel.heal.failures += 1;
+            return self.read_state(name, 0);
         }
-        let items = match page.items {
+        let mut items = match page.items {
             RawItems::State(items) => items,
             RawItems::History(_) => Vec::new(),
         };
+        // As in a snapshot of the node: what lies above the cursor comes as a publication.
+        let more = page.more
+            && items
+                .last()
+                .is_none_or(|item| item.publication.offset <= cut);
+        items.retain(|item| item.publication.offset <= cut);
+        channel.left_out = channel.left_out.max(page.head.offset);
         let next = items.last().map(|item| item.publication.offset + 1);
-        let next = next.filter(|_| page.more);
+        let next = next.filter(|_| more);
         if next.is_none() {
             channel.healing = false;
             channel.incomplete = false;

@@ -8,7 +8,7 @@ use tidewire_protocol::{
 
 use super::world::{World, welcome};
 use crate::{
-    Event, GapReason, Loss, Status,
+    Event, Loss, Status,
     core::{ReaderId, SocketEnd, Wish},
 };
 
@@ -128,47 +128,96 @@ fn a_snapshot_that_broke_off_is_read_to_its_end_and_no_publication_is_lost() {
     assert_eq!(offsets(&mut world), [5, 6]);
 }
 
+/// A world whose snapshot broke off, live at offset 4 on its second connection, and the request
+/// for the state.
+fn broken_off() -> (World, Option<u64>) {
+    let mut world = world();
+    world.subscribe("chat:1", wish(Fallback::State));
+    world.welcome();
+    let page = json!({"t": "state", "ch": "chat:1", "items": [item(2)], "more": true});
+    world.push(0, &[begun(4, "fresh"), page]);
+    reconnect(&mut world);
+    world.push(1, &[begun(4, "full"), live(4)]);
+    let i = asked_for_state(&mut world);
+    (world, i)
+}
+
+/// The number of the request for the state from its beginning.
+fn asked_for_state(world: &mut World) -> Option<u64> {
+    match world.sent(1) {
+        Some(Command::State { i, from: 0, .. }) => i,
+        other => panic!("the state is not asked for: {other:?}"),
+    }
+}
+
+fn state_page(i: Option<u64>, head: u64, items: &[u64]) -> Value {
+    let items: Vec<Value> = items.iter().map(|offset| item(*offset)).collect();
+    json!({"t": "ok", "i": i, "e": "e1", "o": head, "items": items, "more": false})
+}
+
+/// The offsets in the pages that the reader was given.
+fn paged(world: &mut World) -> Vec<u64> {
+    let mut offsets = Vec::new();
+    while let Some(event) = world.event() {
+        if let Event::State { items, .. } = event {
+            offsets.extend(items.iter().map(|item| item.publication.offset));
+        }
+    }
+    offsets
+}
+
 #[test]
-fn a_state_lost_under_a_living_reader_is_read_beside_the_log() {
-    let (mut world, _) = following(Fallback::State);
-    world.push(
-        0,
-        &[
-            json!({"t": "gap", "ch": "chat:1", "from": 5, "to": 7, "reason": "not_kept"}),
-            msg(8),
-        ],
-    );
-    assert!(matches!(
-        world.sent(0),
-        Some(Command::State { from: 0, .. })
-    ));
-    world.push(0, &[json!({"t": "error", "i": 1, "code": 503, "name": "unavailable", "text": "", "retry": 100})]);
+fn a_state_that_could_not_be_read_is_asked_for_again() {
+    let (mut world, i) = broken_off();
+    let busy =
+        json!({"t": "error", "i": i, "code": 503, "name": "unavailable", "text": "", "retry": 100});
+    world.push(1, &[busy]);
     world.advance(500);
-    assert!(matches!(
-        world.sent(0),
-        Some(Command::State { i: Some(2), .. })
-    ));
-    world.push(
-        0,
-        &[json!({"t": "rewind", "ch": "chat:1", "e": "e2", "to": 7, "lost": 1})],
-    );
-    // Of the life before: it is asked for once more.
-    world.push(
-        0,
-        &[json!({"t": "ok", "i": 2, "e": "e1", "o": 8, "items": [], "more": false})],
-    );
-    assert!(matches!(
-        world.sent(0),
-        Some(Command::State { i: Some(3), .. })
-    ));
-    assert_eq!(
-        world.event(),
-        Some(Event::Gap {
-            from: 5,
-            to: 7,
-            reason: GapReason::NotKept
-        })
-    );
+    let i = asked_for_state(&mut world);
+    let rewind = json!({"t": "rewind", "ch": "chat:1", "e": "e2", "to": 4, "lost": 0});
+    // The answer is of the generation before.
+    world.push(1, &[rewind, state_page(i, 4, &[2])]);
+    asked_for_state(&mut world);
+    world.advance(5_000);
+    asked_for_state(&mut world);
+    assert_eq!(paged(&mut world), [2]);
+}
+
+#[test]
+fn a_state_read_beside_the_log_holds_nothing_above_the_cursor() {
+    let (mut world, i) = broken_off();
+    world.push(1, &[state_page(i, 6, &[2, 5])]);
+    assert_eq!(paged(&mut world), [2, 2]);
+    // What was left out for the value at 5 is missing if that never comes.
+    let rewind = json!({"t": "rewind", "ch": "chat:1", "e": "e2", "to": 4, "lost": 0});
+    world.push(1, &[rewind]);
+    asked_for_state(&mut world);
+}
+
+#[test]
+fn a_state_that_publications_overtook_is_read_again() {
+    let (mut world, i) = broken_off();
+    world.push(1, &[msg(5), state_page(i, 4, &[2])]);
+    let i = asked_for_state(&mut world);
+    world.push(1, &[state_page(i, 5, &[2, 5])]);
+    assert_eq!(paged(&mut world), [2, 2, 5]);
+}
+
+#[test]
+fn the_state_that_follows_a_gap_a_rewind_or_a_reset_is_not_asked_for() {
+    let page = || json!({"t": "state", "ch": "chat:1", "items": [item(3)], "more": false});
+    let marks = [
+        json!({"t": "gap", "ch": "chat:1", "from": 5, "to": 7, "reason": "not_kept"}),
+        json!({"t": "rewind", "ch": "chat:1", "e": "e2", "to": 3, "lost": 1}),
+        json!({"t": "rewind", "ch": "chat:1", "e": "e2", "to": 4, "lost": 0}),
+        json!({"t": "ok", "ch": "chat:1", "e": "e2", "o": 4, "rec": "reset"}),
+    ];
+    for mark in marks {
+        let (mut world, _) = following(Fallback::State);
+        world.push(0, &[mark, page()]);
+        assert_eq!(paged(&mut world), [3]);
+        assert_eq!(world.sent(0), None);
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod seams;
 #[cfg(test)]
 mod tests;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::{Router, routing::get};
 use tidewire_protocol::Name;
@@ -51,6 +51,13 @@ pub enum NodeError {
         folder: PathBuf,
         #[source]
         source: OpenError,
+    },
+    /// The mark of a restored folder stays where it is, and would be obeyed at every start.
+    #[error("{file} cannot be removed; remove it by hand", file = .file.display())]
+    Mark {
+        file: PathBuf,
+        #[source]
+        source: io::Error,
     },
     /// There is no Redis to join the cluster on.
     #[error("the cluster cannot be joined")]

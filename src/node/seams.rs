@@ -3,7 +3,7 @@
 //! Called by `node` at the start, with the logs that are told what the broker's logs hold. With
 //! Redis configured nothing is opened on this machine.
 
-use std::sync::Arc;
+use std::{fs, sync::Arc};
 
 use tidewire_protocol::Name;
 
@@ -27,6 +27,8 @@ use crate::{
 
 /// The folder of the log inside the data folder.
 const LOG_FOLDER: &str = "log";
+/// A file of this name in the data folder says that the folder was restored from a copy.
+const RESTORED_FILE: &str = "restored";
 
 /// Broker and store of a node.
 #[derive(Debug)]
@@ -47,13 +49,23 @@ impl Seams {
     /// The folder is taken, or damaged.
     pub fn embedded(config: &Config, logs: &Arc<Logs>) -> Result<Self, NodeError> {
         let folder = config.node.data_dir.join(LOG_FOLDER);
+        let mark = config.node.data_dir.join(RESTORED_FILE);
         let options = Options {
             sync: config.storage.sync,
+            is_restored: mark.exists(),
             ..Options::default()
         };
+        let is_restored = options.is_restored;
         let opened = EmbeddedStorage::open(&folder, options)
             .map_err(|source| NodeError::Storage { folder, source })?;
         tracing::info!(recovery = ?opened.recovery, "the storage is open");
+        if is_restored {
+            // Only now: a crash before has the epochs renewed once more, which harms nobody.
+            fs::remove_file(&mark).map_err(|source| NodeError::Mark { file: mark, source })?;
+            tracing::warn!(
+                "a restored copy: every channel began another epoch, clients start over"
+            );
+        }
         opened.broker.announce_to(Arc::clone(logs) as _);
         Ok(Self {
             broker: opened.broker,

@@ -9,13 +9,13 @@ mod sync;
 #[cfg(test)]
 mod tests;
 
-use std::{path::Path, sync::Arc, thread::JoinHandle};
+use std::{io, path::Path, sync::Arc, thread::JoinHandle};
 
 pub(crate) use options::{Clock, Options};
 pub(crate) use shared::{Event, Shared, State};
 
 use crate::{
-    broker::embedded::{ChannelsReplay, EmbeddedBroker},
+    broker::embedded::{Channels, ChannelsReplay, EmbeddedBroker},
     journal::{Journal, OpenError, Recovery},
     store::embedded::{EmbeddedStore, Sessions},
 };
@@ -59,12 +59,14 @@ impl EmbeddedStorage {
         if recovery.cut > 0 {
             tracing::info!(bytes = recovery.cut, "cut the torn end of the log off");
         }
-        let channels = channels
-            .finish(&mut journal)
-            .map_err(|source| OpenError::Io {
-                file: dir.to_owned(),
-                source,
-            })?;
+        let failed = |source| OpenError::Io {
+            file: dir.to_owned(),
+            source,
+        };
+        let mut channels = channels.finish(&mut journal).map_err(failed)?;
+        if options.is_restored {
+            renew(&mut channels, &mut journal).map_err(failed)?;
+        }
         sessions.finish(&mut journal, now);
         let state = State {
             journal,
@@ -105,6 +107,15 @@ impl EmbeddedStorage {
         self.threads.push(thread);
         Ok(())
     }
+}
+
+/// Begins another epoch everywhere and brings that to the disk before anybody is told of one.
+fn renew(channels: &mut Channels, journal: &mut Journal) -> io::Result<()> {
+    channels.renew_epochs(journal)?;
+    let job = journal.begin_sync();
+    job.run()?;
+    journal.end_sync(&job);
+    Ok(())
 }
 
 impl Drop for EmbeddedStorage {

@@ -35,6 +35,8 @@ pub(crate) struct Options {
     pub segment_bytes: u64,
     /// The clock.
     pub clock: Clock,
+    /// The folder is a copy that was put back: every channel begins another epoch.
+    pub is_restored: bool,
 }
 
 impl Default for Options {
@@ -43,6 +45,7 @@ impl Default for Options {
             sync: Sync::Within(INTERVAL),
             segment_bytes: SEGMENT_BYTES,
             clock: Clock::default(),
+            is_restored: false,
         }
     }
 }

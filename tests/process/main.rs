@@ -21,6 +21,7 @@ mod operators;
 mod process;
 #[path = "../it/redis.rs"]
 mod redis;
+mod restore;
 #[expect(dead_code, reason = "whole nodes in one process use the rest")]
 #[path = "../it/seeded.rs"]
 mod seeded;

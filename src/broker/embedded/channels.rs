@@ -15,6 +15,8 @@ use crate::{
 
 /// Random bytes of an epoch: 12 characters nobody can guess.
 const EPOCH_RANDOM: usize = 9;
+/// Channels that get another epoch in one write: below 2 MiB with the longest names.
+const RENEWED_AT_ONCE: usize = 4096;
 
 /// The channels of a node.
 #[derive(Debug)]
@@ -60,6 +62,29 @@ impl Channels {
         channels.write_secret(journal);
         journal.commit().map_err(std::io::Error::other)?;
         Ok(channels)
+    }
+
+    /// Gives every channel another epoch, those without a life too: what the folder holds is a
+    /// copy, and offsets that were minted after it was taken are minted again.
+    ///
+    /// # Errors
+    /// There is no randomness, or the journal cannot be written.
+    pub(crate) fn renew_epochs(&mut self, journal: &mut Journal) -> std::io::Result<()> {
+        journal.begin().map_err(std::io::Error::other)?;
+        self.secret = random()?;
+        self.write_secret(journal);
+        for (done, life) in self.names.values().enumerate() {
+            if done % RENEWED_AT_ONCE == 0 {
+                journal.commit().map_err(std::io::Error::other)?;
+                journal.begin().map_err(std::io::Error::other)?;
+            }
+            if let Some(channel) = self.lives.get_mut(life) {
+                channel.epoch = fresh_epoch()?;
+                channel.write_record(journal);
+            }
+        }
+        journal.commit().map_err(std::io::Error::other)?;
+        Ok(())
     }
 
     /// Writes the secret at the end of the journal, where it counts from here on.

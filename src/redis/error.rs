@@ -56,6 +56,14 @@ pub enum RedisError {
         /// The server.
         server: ServerAddress,
     },
+    /// The server takes no writes, so its generation cannot be stored.
+    #[error(
+        "{server} has fewer replicas than min-replicas-to-write and takes no writes: a primary that took over or began anew must store its generation before anybody may publish or read; bring a replica back, or set min-replicas-to-write to 0 until one is there"
+    )]
+    NoReplicas {
+        /// The server.
+        server: ServerAddress,
+    },
     /// A newer primary was seen than this one.
     #[error("{server} was left behind by a failover")]
     LeftBehind {
@@ -100,6 +108,7 @@ impl RedisError {
             | Self::Silent { .. }
             | Self::Handshake { .. }
             | Self::Replica { .. }
+            | Self::NoReplicas { .. }
             | Self::LeftBehind { .. }
             | Self::NoPrimary => true,
             Self::Ca { .. }

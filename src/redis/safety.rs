@@ -37,6 +37,8 @@ pub enum Risk {
     Eviction,
     /// A primary that was cut off takes publications that a failover then loses.
     Replicas,
+    /// There are fewer replicas than writes need.
+    Unwritable,
     /// A restart loses everything.
     Persistence,
     /// Announcements are dropped in a burst.
@@ -53,6 +55,7 @@ impl Risk {
         match self {
             Self::Eviction => "eviction",
             Self::Replicas => "replicas",
+            Self::Unwritable => "unwritable",
             Self::Persistence => "persistence",
             Self::Buffers => "buffers",
             Self::Version => "version",
@@ -68,6 +71,9 @@ impl Risk {
             }
             Self::Replicas => {
                 "min-replicas-to-write is 0 though there is a failover: a primary that was cut off goes on taking publications that are lost; set it to 1 and run two replicas, so that a failover leaves one"
+            }
+            Self::Unwritable => {
+                "fewer replicas are connected than min-replicas-to-write asks for: publishing answers 503, and a primary that took over or began anew cannot store its generation, so reading waits too; bring a replica back, or set min-replicas-to-write to 0 until one is there"
             }
             Self::Persistence => {
                 "appendonly is off: a restart loses every channel and session; set appendonly yes"
@@ -85,7 +91,11 @@ impl Risk {
     /// Whether promises are at stake; the rest costs work.
     pub const fn is_unsafe(self) -> bool {
         match self {
-            Self::Eviction | Self::Replicas | Self::Persistence | Self::Version => true,
+            Self::Eviction
+            | Self::Replicas
+            | Self::Unwritable
+            | Self::Persistence
+            | Self::Version => true,
             Self::Buffers | Self::Hidden => false,
         }
     }
@@ -184,6 +194,9 @@ pub(super) fn risks(answers: &[Value], topology: &Topology) -> Vec<Risk> {
     let setting = |name: &str| settings.get(name).copied();
     let version = field(about(0), "redis_version").and_then(|text| text.split('.').next());
     let replicas = field(about(1), "connected_slaves").is_some_and(|count| count != "0");
+    // Said only where the setting is not 0: replicas that read in time.
+    let good = field(about(1), "min_slaves_good_slaves").and_then(|count| count.parse().ok());
+    let needed = setting("min-replicas-to-write").and_then(|count| count.parse().ok());
     let may_fail_over = replicas || *topology != Topology::Standalone;
     let found = [
         (
@@ -193,6 +206,11 @@ pub(super) fn risks(answers: &[Value], topology: &Topology) -> Vec<Risk> {
         (
             Risk::Replicas,
             may_fail_over && setting("min-replicas-to-write") == Some("0"),
+        ),
+        (
+            Risk::Unwritable,
+            good.zip(needed)
+                .is_some_and(|(good, needed): (u32, u32)| good < needed),
         ),
         (Risk::Persistence, setting("appendonly") == Some("no")),
         (
@@ -259,6 +277,8 @@ mod tests {
         let alone = [("min-replicas-to-write", "0"), ("appendonly", "yes")];
         assert_eq!(of("8.0.0", "0", &alone), []);
         assert_eq!(of("8.0.0", "1", &alone), [Risk::Replicas]);
+        let lonely = "0\r\nmin_slaves_good_slaves:0";
+        assert_eq!(of("7.0.15", lonely, &sound), [Risk::Unwritable]);
         let small = format!("{buffers} 1048576 0 60");
         let bad = [
             ("maxmemory-policy", "allkeys-lru"),

@@ -29,7 +29,7 @@ use super::{
     generation::Generation,
     keyspace::Partition,
     link::{Before, Link},
-    safety,
+    safety::{self, Risk},
     wait::Waits,
 };
 
@@ -232,6 +232,12 @@ impl Server {
                 && let Err(error) = self.connect().await
             {
                 self.context.reach.lose(&self.address);
+                if let RedisError::NoReplicas { .. } = error {
+                    self.context
+                        .safety
+                        .report(&self.address, vec![Risk::Unwritable]);
+                    self.context.tell_safety();
+                }
                 if waits.is_first() {
                     tracing::warn!(server = %self.address, error = &error as &dyn Error, "no connection to redis");
                 }

@@ -49,8 +49,8 @@ impl From<Damaged> for BrokerError {
 pub(crate) struct RedisBroker {
     redis: Redis,
     followed: Arc<Followed>,
-    /// Whether Redis was out of memory when last written to: said once.
-    is_full: AtomicBool,
+    /// Whether Redis took no writes when last written to: said once.
+    is_refusing: AtomicBool,
 }
 
 impl RedisBroker {
@@ -70,7 +70,7 @@ impl RedisBroker {
         Arc::new(Self {
             redis,
             followed,
-            is_full: AtomicBool::new(false),
+            is_refusing: AtomicBool::new(false),
         })
     }
 
@@ -84,15 +84,24 @@ impl RedisBroker {
         (partition, keys.of(Kind::Announcements).into())
     }
 
-    /// What a failed call means to the caller. Redis without memory is said once, until a write
+    /// What a failed call means to the caller. Redis without memory, or without the replicas it
+    /// must have, is said once, until a write
     /// succeeds again.
     fn failed(&self, error: &CallError) -> BrokerError {
         match error {
             CallError::Refused { code, .. } if code == "OOM" => {
-                if !self.is_full.swap(true, Ordering::Relaxed) {
+                if !self.is_refusing.swap(true, Ordering::Relaxed) {
                     tracing::error!(
                         "redis is out of memory (maxmemory): publications are refused; \
                          give it more, or keep less history"
+                    );
+                }
+            }
+            CallError::Refused { code, .. } if code == "NOREPLICAS" => {
+                if !self.is_refusing.swap(true, Ordering::Relaxed) {
+                    tracing::error!(
+                        "redis has fewer replicas than min-replicas-to-write: publications are \
+                         refused; bring a replica back"
                     );
                 }
             }
@@ -109,9 +118,11 @@ impl RedisBroker {
     }
 
     /// Takes note that a write succeeded.
-    fn has_room(&self) {
-        if self.is_full.load(Ordering::Relaxed) && self.is_full.swap(false, Ordering::Relaxed) {
-            tracing::info!("redis has memory again");
+    fn takes_writes(&self) {
+        if self.is_refusing.load(Ordering::Relaxed)
+            && self.is_refusing.swap(false, Ordering::Relaxed)
+        {
+            tracing::info!("redis takes publications again");
         }
     }
 

@@ -121,7 +121,7 @@ impl RedisBroker {
             .into_iter()
             .map(|answer| {
                 let made = made(answer.map_err(|error| self.failed(&error))?)?;
-                self.has_room();
+                self.takes_writes();
                 Ok(made)
             })
             .collect();

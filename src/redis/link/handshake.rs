@@ -35,10 +35,11 @@ impl Link {
     }
 
     fn failed(&self, source: redis::RedisError) -> RedisError {
-        RedisError::Connect {
-            server: self.server.clone(),
-            source,
+        let server = self.server.clone();
+        if source.code() == Some("NOREPLICAS") {
+            return RedisError::NoReplicas { server };
         }
+        RedisError::Connect { server, source }
     }
 
     /// Finds the generations anew. Answers why not, for the first partition that is served

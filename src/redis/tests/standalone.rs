@@ -1,12 +1,18 @@
 //! One server: calls, the exact cut, and every way to lose it.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     COUNT, config, connect, counting, is_refused, number, refusal, refusal_of, server,
     server::free_port, within,
 };
-use crate::redis::{CallError, RedisError};
+use crate::redis::{
+    CallError, RedisError,
+    safety::{Finding, Risk},
+};
 
 #[tokio::test]
 async fn steps_are_taken_in_their_order_and_answered_in_theirs() {
@@ -147,6 +153,31 @@ async fn a_start_without_redis_ends_with_a_sentence_that_says_what_to_do() {
     let text = format!("{error} {error:?}");
     assert!(text.contains("check redis.url"), "{text}");
     assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[tokio::test]
+async fn a_primary_without_the_replicas_it_must_have_is_named() {
+    let server = server();
+    let lab = connect(&server.url(), counting()).await;
+    server.command(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
+    // Another incarnation: its generation is not stored yet, and cannot be.
+    server.command(&["REPLICAOF", "127.0.0.1", "1"]);
+    server.command(&["REPLICAOF", "NO", "ONE"]);
+    let mut safety = lab.redis.safety();
+    let told = safety.wait_for(|found| found.iter().any(|one| one.risk == Risk::Unwritable));
+    let told = within(told).await.unwrap().clone();
+    let text = told.iter().map(ToString::to_string).collect::<String>();
+    assert!(text.contains("min-replicas-to-write"), "{text}");
+
+    let RedisError::Start { source, .. } = refusal(&server.url()).await else {
+        panic!("a node starts though no generation can be stored");
+    };
+    assert!(matches!(*source, RedisError::NoReplicas { .. }), "{source}");
+
+    server.command(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
+    lab.until_answered(|| lab.count("a")).await;
+    let is_over = |found: &Arc<[Finding]>| found.iter().all(|one| one.risk != Risk::Unwritable);
+    within(safety.wait_for(is_over)).await.unwrap();
 }
 
 #[tokio::test]

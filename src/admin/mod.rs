@@ -112,7 +112,7 @@ async fn enter(
     match admin.key_id(address, &headers) {
         Ok(key_id) => {
             let gateway = &admin.gateway;
-            let (token, operator) = gateway.operators.mint(&key_id, clock::now_ms());
+            let (token, operator) = gateway.operators.mint(&key_id, clock::wall_ms());
             let entered = Entered {
                 token,
                 expires: operator.expires_ms,

@@ -62,7 +62,7 @@ impl<N: Needs> FromRequestParts<Arc<Api>> for Allowed<N> {
                 .challenge(r#"Bearer realm="tidewire""#.to_owned())
         })?;
         let operators = &api.gateway.operators;
-        let operator = operators.verify(key, clock::now_ms());
+        let operator = operators.verify(key, clock::wall_ms());
         let operator = operator.map(|operator| ApiKey::of_operator(&operator.key_id));
         let known = operator.or_else(|| api.api_keys.check(key).cloned());
         let key = known.ok_or_else(|| {

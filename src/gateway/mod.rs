@@ -287,7 +287,7 @@ impl Gateway {
 
     /// Who a client is, by a token that nobody withdrew. A node that cannot tell says so.
     async fn identify(&self, token: Option<&str>) -> Result<Identity, AuthError> {
-        let now_ms = clock::now_ms();
+        let now_ms = clock::wall_ms();
         let identity = match token {
             Some(token) if OperatorTokens::is_meant(token) => {
                 self.operators.identify(token, now_ms)?

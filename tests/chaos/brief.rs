@@ -17,7 +17,7 @@ async fn brief(name: &str, seed: u64) {
         seconds: 6.0,
         progress: false,
         ..Plan::of(
-            named(name).unwrap(),
+            *named(name).unwrap(),
             seed,
             PathBuf::from(env!("CARGO_BIN_EXE_tidewire")),
         )

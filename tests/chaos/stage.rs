@@ -84,7 +84,7 @@ async fn a_slot_moves_with_its_keys_and_replicas_take_over() {
     assert_ne!(before, after);
     assert!(has(redis.servers[after].port, "{p001}:9").await);
 
-    let new = redis.fail_over(after).await;
+    let new = redis.fail_over(after, None).await;
     assert!(has(redis.servers[new].port, "{p001}:9").await);
     redis.is_whole().await;
     let replica = redis.follower_of(new).await;

@@ -25,8 +25,13 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts `program` with an empty environment; what it says is appended to `log`.
-    pub fn start(program: &Path, arguments: &[String], log: &Path) -> Self {
+    /// Starts `program` with nothing else in its environment; what it says is appended to `log`.
+    pub fn start(
+        program: &Path,
+        arguments: &[String],
+        environment: &[(&str, String)],
+        log: &Path,
+    ) -> Self {
         let output = File::options().create(true).append(true).open(log).unwrap();
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--"])
@@ -34,6 +39,7 @@ impl Child {
             .args(arguments)
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
             .stderr(output)

@@ -5,6 +5,7 @@
 
 pub mod ask;
 pub mod child;
+pub mod fault;
 pub mod faults;
 pub mod journal;
 pub mod load;
@@ -13,6 +14,7 @@ pub mod nodes;
 pub mod ports;
 pub mod proxy;
 pub mod publisher;
+pub mod pulse;
 pub mod reader;
 pub mod report;
 pub mod run;

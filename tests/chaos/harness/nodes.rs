@@ -28,17 +28,24 @@ pub fn token(user: &str) -> String {
     let key = EncodingKey::from_secret(SECRET.as_bytes());
     jsonwebtoken::encode(&Header::default(), &claims, &key).unwrap()
 }
-/// How long a node may take until it says that it is ready: Redis is there when it starts.
-const START_PATIENCE: Duration = Duration::from_secs(20);
+/// How long a node may take until it says that it is ready, on a machine that has much to do.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+/// Puts clocks wrong (Debian: libfaketime).
+const FAKETIME: [&str; 2] = [
+    "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
+    "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
+];
 
 /// What every node is configured with besides its places. The limits that are about abuse are
 /// out of the way: everybody here comes from one address, and comes back at once.
 const CONFIG: &str = r#"
 [namespaces.log]
+acknowledge = "CLASS"
 max_rate = "100000/s"
 history_size = 200000
 history_ttl = "1h"
 [namespaces.board]
+acknowledge = "CLASS"
 max_rate = "100000/s"
 history_size = 200000
 history_ttl = "1h"
@@ -61,6 +68,8 @@ window = "20s"
 pub struct Nodes {
     nodes: Vec<Node>,
     program: PathBuf,
+    /// What puts clocks wrong, where a scenario does.
+    faketime: Option<PathBuf>,
 }
 
 struct Node {
@@ -71,8 +80,9 @@ struct Node {
 }
 
 impl Nodes {
-    /// Writes the configuration of a node for each Redis address; none is started.
-    pub fn configure(program: &Path, root: &Path, urls: &[String]) -> Self {
+    /// Writes the configuration of a node for each Redis address, with the class in which
+    /// publications are acknowledged; none is started.
+    pub fn configure(program: &Path, root: &Path, urls: &[String], acknowledge: &str) -> Self {
         let nodes = urls.iter().enumerate().map(|(number, url)| {
             let dir = root.join(format!("node-{number}"));
             std::fs::create_dir(&dir).unwrap();
@@ -90,7 +100,7 @@ impl Nodes {
             writeln!(text, "[auth]\nhmac_secret = {SECRET:?}").unwrap();
             let scopes = r#"["publish", "read", "manage"]"#;
             writeln!(text, "[[api_keys]]\nkey = {API_KEY:?}\nscopes = {scopes}").unwrap();
-            text.push_str(CONFIG);
+            text.push_str(&CONFIG.replace("CLASS", acknowledge));
             let config = dir.join("tidewire.toml");
             std::fs::write(&config, text).unwrap();
             Node {
@@ -103,7 +113,30 @@ impl Nodes {
         Self {
             nodes: nodes.collect(),
             program: program.to_owned(),
+            faketime: None,
         }
+    }
+
+    /// Has [`Self::set_clock`] work; before the nodes are started.
+    pub fn with_clocks(&mut self) {
+        let library = FAKETIME
+            .iter()
+            .map(PathBuf::from)
+            .find(|file| file.exists());
+        self.faketime = Some(library.expect("libfaketime (apt-get install libfaketime)"));
+        (0..self.count()).for_each(|node| self.set_clock(node, 0));
+    }
+
+    /// Puts a node's clock this many seconds before or behind that of the machine; it looks each
+    /// second.
+    pub fn set_clock(&self, node: usize, seconds: i64) {
+        let (file, draft) = (self.clock(node), self.clock(node).with_extension("draft"));
+        std::fs::write(&draft, format!("{seconds:+}\n")).unwrap();
+        std::fs::rename(draft, file).unwrap();
+    }
+
+    fn clock(&self, node: usize) -> PathBuf {
+        self.nodes[node].config.with_file_name("clock")
     }
 
     pub fn count(&self) -> usize {
@@ -119,12 +152,21 @@ impl Nodes {
     }
 
     pub fn start(&mut self, node: usize) {
+        let mut environment = Vec::new();
+        if let Some(library) = &self.faketime {
+            let text = |path: &Path| path.to_str().unwrap().to_owned();
+            environment.push(("LD_PRELOAD", text(library)));
+            environment.push(("FAKETIME_TIMESTAMP_FILE", text(&self.clock(node))));
+            environment.push(("FAKETIME_CACHE_DURATION", "1".to_owned()));
+            environment.push(("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()));
+        }
         let program = self.program.clone();
         let node = &mut self.nodes[node];
         assert!(node.child.is_none(), "it runs already");
         let config = node.config.to_str().unwrap().to_owned();
         let arguments = ["serve".to_owned(), "--config".to_owned(), config];
-        node.child = Some(Child::start(&program, &arguments, &node.log));
+        let child = Child::start(&program, &arguments, &environment, &node.log);
+        node.child = Some(child);
     }
 
     /// Waits until the node says that it is ready.
@@ -165,6 +207,12 @@ impl Nodes {
 
     fn child(&mut self, node: usize) -> Child {
         self.nodes[node].child.take().expect("it runs")
+    }
+
+    /// The numbers of those that were not ended.
+    pub fn running(&self) -> Vec<usize> {
+        let runs = |node: &usize| self.nodes[*node].child.is_some();
+        (0..self.count()).filter(runs).collect()
     }
 
     /// Nodes that ended without being told to, with their last words.

@@ -7,7 +7,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, LazyLock, Mutex},
     time::Duration,
 };
@@ -64,6 +64,18 @@ pub enum Whose {
     All,
     /// The connection of this number, counted from 0 as they came.
     One(u64),
+    /// Connections from this address, those to come as well.
+    From(IpAddr),
+}
+
+impl Whose {
+    fn is(self, number: u64, link: &Link) -> bool {
+        match self {
+            Self::All => true,
+            Self::One(one) => one == number,
+            Self::From(address) => address == link.from,
+        }
+    }
 }
 
 /// A proxy; dropping it ends its connections.
@@ -78,12 +90,15 @@ struct Shared {
     refuse: bool,
     /// Of connections to come: up and down.
     modes: [Mode; 2],
+    /// Of those from these addresses.
+    modes_from: BTreeMap<IpAddr, [Mode; 2]>,
     open: BTreeMap<u64, Link>,
     next: u64,
 }
 
 /// The controls of one connection.
 struct Link {
+    from: IpAddr,
     modes: [watch::Sender<Mode>; 2],
     pumps: [JoinHandle<()>; 2],
 }
@@ -104,6 +119,7 @@ impl Proxy {
             target,
             refuse: false,
             modes: [Mode::Pass; 2],
+            modes_from: BTreeMap::new(),
             open: BTreeMap::new(),
             next: 0,
         }));
@@ -123,11 +139,19 @@ impl Proxy {
     pub fn set(&self, whose: Whose, direction: Direction, mode: Mode) {
         let at = direction as usize;
         let mut shared = self.shared.lock().unwrap();
-        if whose == Whose::All {
-            shared.modes[at] = mode;
+        match whose {
+            Whose::All => {
+                shared.modes[at] = mode;
+                shared.modes_from.clear();
+            }
+            Whose::From(address) => {
+                let modes = shared.modes;
+                shared.modes_from.entry(address).or_insert(modes)[at] = mode;
+            }
+            Whose::One(_) => {}
         }
         for (number, link) in &shared.open {
-            if whose == Whose::All || whose == Whose::One(*number) {
+            if whose.is(*number, link) {
                 link.modes[at].send_replace(mode);
             }
         }
@@ -142,7 +166,7 @@ impl Proxy {
     /// Ends connections without a word; new ones are welcome.
     pub fn cut(&self, whose: Whose) {
         let open = &mut self.shared.lock().unwrap().open;
-        open.retain(|number, _| whose != Whose::All && whose != Whose::One(*number));
+        open.retain(|number, link| !whose.is(*number, link));
     }
 
     /// Whether new connections are refused.
@@ -178,7 +202,7 @@ impl Link {
 
 async fn accept(listener: TcpListener, shared: Arc<Mutex<Shared>>) {
     loop {
-        let Ok((client, _)) = listener.accept().await else {
+        let Ok((client, peer)) = listener.accept().await else {
             continue;
         };
         let (target, refuse) = {
@@ -192,18 +216,19 @@ async fn accept(listener: TcpListener, shared: Arc<Mutex<Shared>>) {
         let Ok(server) = TcpStream::connect(target).await else {
             continue;
         };
-        join(client, server, &mut shared.lock().unwrap());
+        join(client, peer.ip(), server, &mut shared.lock().unwrap());
     }
 }
 
 /// Carries the bytes of a new connection, in the modes of the moment.
-fn join(client: TcpStream, server: TcpStream, shared: &mut Shared) {
+fn join(client: TcpStream, from: IpAddr, server: TcpStream, shared: &mut Shared) {
     for socket in [&client, &server] {
         socket.set_nodelay(true).unwrap();
     }
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    let [(up, see_up), (down, see_down)] = shared.modes.map(watch::channel);
+    let modes = *shared.modes_from.get(&from).unwrap_or(&shared.modes);
+    let [(up, see_up), (down, see_down)] = modes.map(watch::channel);
     let pumps = [
         tokio::spawn(pump(from_client, to_server, see_up)),
         tokio::spawn(pump(from_server, to_client, see_down)),
@@ -212,7 +237,7 @@ fn join(client: TcpStream, server: TcpStream, shared: &mut Shared) {
     shared.next += 1;
     shared.open.retain(|_, link| !link.is_over());
     let modes = [up, down];
-    shared.open.insert(number, Link { modes, pumps });
+    shared.open.insert(number, Link { from, modes, pumps });
 }
 
 /// One direction of one connection, to its end. A reader and a writer with a queue between: what

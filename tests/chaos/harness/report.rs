@@ -10,9 +10,10 @@ const SHOWN_MAX: usize = 20;
 /// The titles of the columns of [`row`].
 pub fn head() -> String {
     format!(
-        "{:<20} {:>6} {:>8} {:>9} {:>7} {:>7} {:>6} {:>6} {:>5} {:>8} {:>10} {:>13}  {}",
+        "{:<33} {:>6} {:>8} {:>8} {:>9} {:>7} {:>7} {:>6} {:>6} {:>5} {:>8} {:>10} {:>12} {:>10}  {}",
         "scenario",
         "seed",
+        "size",
         "acked",
         "delivered",
         "resumes",
@@ -23,6 +24,7 @@ pub fn head() -> String {
         "repeated",
         "recovery s",
         "redis/s",
+        "busy",
         "verdict"
     )
 }
@@ -35,9 +37,10 @@ pub fn row(plan: &Plan, outcome: &Outcome) -> String {
     );
     let rate = |rate: Option<f64>| rate.map_or_else(|| "?".to_owned(), |rate| format!("{rate:.0}"));
     format!(
-        "{:<20} {:>6} {:>8} {:>9} {:>7} {:>7} {:>6} {:>6} {:>5} {:>8} {:>10} {:>13}  {}",
-        plan.scenario.name,
+        "{:<33} {:>6} {:>8} {:>8} {:>9} {:>7} {:>7} {:>6} {:>6} {:>5} {:>8} {:>10} {:>12} {:>10}  {}",
+        plan.scenario.title(),
         plan.seed,
+        format!("{}/{}", plan.clients, plan.publishers),
         counts.acknowledged,
         counts.delivered,
         counts.resumes,
@@ -48,6 +51,7 @@ pub fn row(plan: &Plan, outcome: &Outcome) -> String {
         outcome.repeated(),
         recovery,
         format!("{}→{}", rate(outcome.load.0), rate(outcome.load.1)),
+        outcome.busy.to_string(),
         if outcome.is_good() {
             "good"
         } else {
@@ -59,6 +63,14 @@ pub fn row(plan: &Plan, outcome: &Outcome) -> String {
 /// Everything that is wrong.
 pub fn details(outcome: &Outcome) -> String {
     let mut text = String::new();
+    if outcome.busy.is_much() {
+        let busy = outcome.busy;
+        writeln!(
+            text,
+            "the machine was busy (load/longest wait for a core {busy}): limits of time prove little"
+        )
+        .unwrap();
+    }
     for trouble in &outcome.troubles {
         writeln!(text, "{trouble}").unwrap();
     }

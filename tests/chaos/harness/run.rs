@@ -12,12 +12,14 @@ use tidewire_check::{Channel, Class, Report, Rules, SurvivingLog};
 use tokio::{sync::watch, task::JoinSet};
 
 use super::{
+    fault::Fault,
     faults::World,
     journal::{Counts, Journal},
     load::Load,
     logs,
     nodes::Nodes,
     publisher::{Publisher, Work},
+    pulse::{Busy, Pulse},
     reader::Reader,
     scenario::Scenario,
     seeded::Seeded,
@@ -25,7 +27,7 @@ use super::{
 };
 
 /// For those who arrive to be live.
-const BEGIN_PATIENCE: Duration = Duration::from_secs(60);
+const BEGIN_PATIENCE: Duration = Duration::from_secs(180);
 /// Subscriptions that are not there yet at any time while everybody arrives: a storm is measured
 /// where it is the fault, not before.
 const ARRIVING_MAX: usize = 400;
@@ -36,7 +38,7 @@ const POLL: Duration = Duration::from_millis(20);
 /// What to run.
 #[derive(Clone)]
 pub struct Plan {
-    pub scenario: &'static Scenario,
+    pub scenario: Scenario,
     pub seed: u64,
     pub nodes: usize,
     pub clients: usize,
@@ -53,7 +55,7 @@ pub struct Plan {
 
 impl Plan {
     /// The scenario at full size.
-    pub const fn of(scenario: &'static Scenario, seed: u64, program: PathBuf) -> Self {
+    pub const fn of(scenario: Scenario, seed: u64, program: PathBuf) -> Self {
         Self {
             scenario,
             seed,
@@ -78,6 +80,8 @@ pub struct Outcome {
     pub recovery: Option<Duration>,
     /// Redis commands a second before the fault and during it.
     pub load: (Option<f64>, Option<f64>),
+    /// How busy the machine was.
+    pub busy: Busy,
     pub report: Report,
     /// What else is wrong: nodes that ended, clients that were refused.
     pub troubles: Vec<String>,
@@ -119,6 +123,7 @@ pub async fn run(plan: &Plan) -> Outcome {
 struct Stage {
     world: World,
     load: Load,
+    pulse: Pulse,
     journal: Arc<Journal>,
     channels: Arc<Vec<String>>,
     crowd: Crowd,
@@ -141,7 +146,11 @@ impl Stage {
         let root = folder.path();
         let topology = Topology::start(scenario.layout, root, plan.nodes, scenario.durable).await;
         let urls: Vec<String> = (0..plan.nodes).map(|node| topology.url(node)).collect();
-        let mut nodes = Nodes::configure(&plan.program, root, &urls);
+        let class = scenario.acknowledge;
+        let mut nodes = Nodes::configure(&plan.program, root, &urls, class);
+        if scenario.wrongs().contains(&Fault::NodeClock) {
+            nodes.with_clocks();
+        }
         nodes.start_all().await;
         let size = scenario.size;
         let logs = (0..size.logs).map(|number| format!("log:{number}"));
@@ -155,6 +164,7 @@ impl Stage {
             channels: channels.clone(),
             until: Instant::now(),
             wakes: watch::Sender::new(0),
+            troubles: Vec::new(),
         };
         let (work, _) = watch::channel(Work::Publish);
         let rules = Rules {
@@ -164,6 +174,7 @@ impl Stage {
         Self {
             world,
             load,
+            pulse: Pulse::watch(),
             journal,
             channels: Arc::new(channels),
             crowd: Crowd {
@@ -182,7 +193,7 @@ impl Stage {
                 let counts = journal.counts();
                 eprintln!(
                     "  {:<20} {text}: {} acknowledged, {} delivered, {} resumes, {} violations",
-                    plan.scenario.name,
+                    plan.scenario.title(),
                     counts.acknowledged,
                     counts.delivered,
                     counts.resumes,
@@ -199,35 +210,53 @@ impl Stage {
         say("the fault begins");
         let begun = Instant::now();
         self.world.until = begun + Duration::from_secs_f64(plan.seconds);
-        self.world.suffer(plan.scenario.fault).await;
+        self.world.suffer(&plan.scenario.wrongs()).await;
         say("the fault is over");
         let healed = Instant::now();
         let recovery = self.recovers(plan).await;
         say("recovered");
-        let mut troubles = self.finish().await;
+        let unanswered = self.finish().await;
         let logs = self.settle().await;
         say("settled");
-        troubles.extend(self.world.nodes.fallen());
-        troubles.extend(self.journal.troubles());
         let load = (
             self.load.rate(steady, begun),
             self.load.rate(begun, healed + recovery.unwrap_or(HEAL_MAX)),
         );
-        troubles.extend(plan.scenario.overload(load));
-        let counts = self.journal.counts();
-        let reconnects = counts.resumes + counts.sessions_lost;
-        if plan.scenario.fault.spares_nodes() && reconnects > 0 {
-            troubles.push(format!("{reconnects} reconnects though every node went on"));
-        }
+        let lost = self.journal.lost(&logs);
+        let mut troubles = self.troubles(plan.scenario, load, lost);
+        troubles.extend(unanswered);
         Outcome {
-            counts,
-            lost: self.journal.lost(&logs),
+            counts: self.journal.counts(),
+            lost,
             recovery,
             load,
+            busy: self.pulse.busy(),
             report: self.journal.verdict(&logs),
             troubles,
             kept: None,
         }
+    }
+
+    /// What is wrong besides what the checker and the recovery say.
+    fn troubles(
+        &mut self,
+        scenario: Scenario,
+        load: (Option<f64>, Option<f64>),
+        lost: usize,
+    ) -> Vec<String> {
+        let mut troubles = self.world.nodes.fallen();
+        troubles.append(&mut self.world.troubles);
+        troubles.extend(self.journal.troubles());
+        troubles.extend(scenario.overload(load));
+        let counts = self.journal.counts();
+        let reconnects = counts.resumes + counts.sessions_lost;
+        if scenario.spares_nodes() && reconnects > 0 {
+            troubles.push(format!("{reconnects} reconnects though every node went on"));
+        }
+        if scenario.acknowledge == "replicated" && lost > 0 {
+            troubles.push(format!("{lost} lost though a replica had them"));
+        }
+        troubles
     }
 
     /// Starts the readers and waits until all are live; answers how many subscriptions there are.

@@ -4,80 +4,11 @@
 
 use std::time::Duration;
 
-use super::topology::Layout;
-
-/// What goes wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// SIGKILL of one node after another, each started again.
-    NodeKill,
-    /// SIGSTOP of a node for longer than its clients wait.
-    NodeFreeze,
-    /// SIGTERM of one node after another.
-    Drain,
-    /// SIGKILL of Redis, started again.
-    RedisKill,
-    /// SIGSTOP of Redis.
-    RedisFreeze,
-    /// `DEBUG SLEEP`.
-    RedisSleep,
-    /// `FLUSHALL`.
-    Flush,
-    /// `CLIENT KILL TYPE pubsub` each second.
-    PubsubKill,
-    /// An output buffer of 1 MB, a node that stands still, and a flood.
-    SmallBuffers,
-    /// A node's link to Redis swallows what comes from Redis.
-    LinkFreezeDown,
-    /// A node's link to Redis swallows what goes to Redis.
-    LinkFreezeUp,
-    /// The nodes' links to Redis are cut again and again.
-    LinkCut,
-    /// The links are slow and uneven.
-    LinkDelay,
-    /// The primary dies and its replica had not read the last publications; led by hand.
-    LaggingFailover,
-    /// The same under Sentinels.
-    LaggingSentinel,
-    /// The primary stands still, the Sentinels replace it, and it wakes.
-    Zombie,
-    /// `CLUSTER FAILOVER` of each primary.
-    ClusterFailover,
-    /// SIGKILL of a primary of the cluster.
-    ClusterKill,
-    /// The slot of a channel moves key by key.
-    SlotMove,
-    /// SIGKILL of one node, which stays away.
-    NodeLoss,
-}
-
-impl Fault {
-    /// Whether nodes go on all the time: then no client loses its connection.
-    pub const fn spares_nodes(self) -> bool {
-        match self {
-            Self::NodeKill
-            | Self::NodeFreeze
-            | Self::NodeLoss
-            | Self::Drain
-            | Self::SmallBuffers => false,
-            Self::RedisKill
-            | Self::RedisFreeze
-            | Self::RedisSleep
-            | Self::Flush
-            | Self::PubsubKill
-            | Self::LinkFreezeDown
-            | Self::LinkFreezeUp
-            | Self::LinkCut
-            | Self::LinkDelay
-            | Self::LaggingFailover
-            | Self::LaggingSentinel
-            | Self::Zombie
-            | Self::ClusterFailover
-            | Self::ClusterKill
-            | Self::SlotMove => true,
-        }
-    }
-}
+use super::{
+    fault::{Fault, Target},
+    seeded::Seeded,
+    topology::Layout,
+};
 
 /// Who takes part in the full run.
 #[derive(Debug, Clone, Copy)]
@@ -124,10 +55,14 @@ pub struct Scenario {
     pub name: &'static str,
     pub layout: Layout,
     pub fault: Fault,
+    /// Of a pair: the other scenario's name, and the fault that falls into the first.
+    pub other: Option<(&'static str, Fault)>,
     /// Redis keeps what it acknowledged over a SIGKILL.
     pub durable: bool,
     /// The fault may take acknowledged publications with it; readers must be told.
     pub may_lose: bool,
+    /// The class of acknowledgement asked for: what `replicated` acknowledges is never lost here.
+    pub acknowledge: &'static str,
     pub size: Size,
     /// Redis commands during the fault and the way back, as a multiple of those before.
     pub load_max: Option<f64>,
@@ -136,6 +71,66 @@ pub struct Scenario {
 }
 
 impl Scenario {
+    /// Its name in the table.
+    pub fn title(&self) -> String {
+        self.other.map_or_else(
+            || self.name.to_owned(),
+            |(other, _)| format!("{}+{other}", self.name),
+        )
+    }
+
+    /// What goes wrong, in its order.
+    pub fn wrongs(&self) -> Vec<Fault> {
+        let other = self.other.map(|(_, fault)| fault);
+        std::iter::once(self.fault).chain(other).collect()
+    }
+
+    /// Whether nodes go on all the time.
+    pub fn spares_nodes(&self) -> bool {
+        self.wrongs().iter().all(|fault| fault.spares_nodes())
+    }
+
+    /// Both faults in one run. None: they cannot overlap.
+    fn with(&self, other: &Self) -> Option<Self> {
+        let layout = match (self.fault.target(), other.fault.target()) {
+            (Target::Node, Target::Server | Target::Link | Target::Primary)
+            | (Target::Server, Target::Link) => other.layout,
+            (Target::Server | Target::Link | Target::Primary, Target::Node)
+            | (Target::Link, Target::Server) => self.layout,
+            (Target::Link, Target::Primary) if other.layout == Replicated => Replicated,
+            (Target::Primary, Target::Link) if self.layout == Replicated => Replicated,
+            (Target::Node, Target::Node)
+            | (Target::Server, Target::Server | Target::Primary)
+            | (Target::Link, Target::Link | Target::Primary)
+            | (Target::Primary, Target::Server | Target::Link | Target::Primary) => return None,
+        };
+        Some(Self {
+            layout,
+            other: Some((other.name, other.fault)),
+            durable: self.durable && other.durable,
+            may_lose: self.may_lose || other.may_lose,
+            ..*self
+        })
+    }
+
+    /// Whether it may be one of a pair: a flood, a loss for good and a crowd are runs of their own,
+    /// and where a failover takes long, `replicated` says nothing more beside a second fault.
+    fn is_pairable(&self) -> bool {
+        let alone = [Fault::SmallBuffers, Fault::NodeLoss];
+        !alone.contains(&self.fault) && self.acknowledge == "log"
+    }
+
+    /// The pair of this seed.
+    pub fn pair(seed: u64) -> Self {
+        let singles = || SCENARIOS.iter().filter(|scenario| scenario.is_pairable());
+        let pairs: Vec<_> = singles()
+            .flat_map(|one| singles().filter_map(|other| one.with(other)))
+            .collect();
+        let mut random = Seeded(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        random.next();
+        *random.pick(&pairs)
+    }
+
     /// What is wrong with the commands a second before the fault and since, if anything is.
     pub fn overload(&self, load: (Option<f64>, Option<f64>)) -> Option<String> {
         let (Some(max), Some(before), Some(since)) = (self.load_max, load.0, load.1) else {
@@ -156,8 +151,10 @@ const fn scenario(
         name,
         layout,
         fault,
+        other: None,
         durable: true,
         may_lose: false,
+        acknowledge: "log",
         size: TEAM,
         load_max: None,
         faults,
@@ -169,6 +166,14 @@ const fn lossy(scenario: Scenario) -> Scenario {
     Scenario {
         may_lose: true,
         ..scenario
+    }
+}
+
+/// A publication is acknowledged when a replica has it; readers may see it before.
+const fn replicated(scenario: Scenario) -> Scenario {
+    Scenario {
+        acknowledge: "replicated",
+        ..lossy(scenario)
     }
 }
 
@@ -187,6 +192,7 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario("node-kill", Alone, Fault::NodeKill, "F25"),
     scenario("node-loss", Alone, Fault::NodeLoss, "F25"),
     scenario("node-freeze", Alone, Fault::NodeFreeze, "F23 F26"),
+    scenario("node-clock", Alone, Fault::NodeClock, "F24"),
     scenario("drain", Alone, Fault::Drain, "operations"),
     scenario("redis-kill", Alone, Fault::RedisKill, "F13 F31"),
     lossy(volatile(scenario(
@@ -197,6 +203,7 @@ pub const SCENARIOS: &[Scenario] = &[
     ))),
     scenario("redis-freeze", Alone, Fault::RedisFreeze, "F19 F20"),
     scenario("redis-sleep", Alone, Fault::RedisSleep, "F19"),
+    scenario("redis-full", Alone, Fault::RedisFull, "F12"),
     lossy(scenario("flushall", Alone, Fault::Flush, "F30")),
     scenario("pubsub-kill", Alone, Fault::PubsubKill, "F1 F3"),
     scenario("small-buffers", Alone, Fault::SmallBuffers, "F2"),
@@ -216,12 +223,36 @@ pub const SCENARIOS: &[Scenario] = &[
         Fault::LaggingSentinel,
         "F5 F7",
     )),
+    replicated(scenario(
+        "replicated-failover",
+        Replicated,
+        Fault::LaggingFailover,
+        "F5",
+    )),
+    replicated(scenario(
+        "replicated-sentinel",
+        Sentinel,
+        Fault::LaggingSentinel,
+        "F5 F7",
+    )),
     lossy(scenario("zombie", Sentinel, Fault::Zombie, "F7")),
     lossy(scenario(
         "cluster-failover",
         Cluster,
         Fault::ClusterFailover,
         "F8",
+    )),
+    lossy(scenario(
+        "cluster-force",
+        Cluster,
+        Fault::ClusterForce,
+        "F8",
+    )),
+    lossy(scenario(
+        "bus-partition",
+        Cluster,
+        Fault::BusPartition,
+        "F7 F8",
     )),
     lossy(scenario("cluster-kill", Cluster, Fault::ClusterKill, "F8")),
     scenario("slot-move", Cluster, Fault::SlotMove, "F9 F10"),

@@ -30,7 +30,8 @@ pub async fn measure(name: &str, program: &Path) -> String {
 /// Two nodes on one Redis.
 async fn two_nodes(program: &Path, root: &Path, layout: Layout) -> (Topology, Nodes) {
     let topology = Topology::start(layout, root, 2, false).await;
-    let mut nodes = Nodes::configure(program, root, &[topology.url(0), topology.url(1)]);
+    let urls = [topology.url(0), topology.url(1)];
+    let mut nodes = Nodes::configure(program, root, &urls, "log");
     nodes.start_all().await;
     (topology, nodes)
 }

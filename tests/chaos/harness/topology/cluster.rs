@@ -1,33 +1,61 @@
 //! A Redis Cluster of three primaries with a replica each: failover and a slot moved key by key.
 
-use std::{path::Path, time::Duration};
+use std::{net::Ipv4Addr, path::Path, time::Duration};
 
 use super::{Topology, server::Server};
-use crate::harness::ask::{ask, info, until};
+use crate::harness::{
+    ask::{ask, info, until},
+    ports::local,
+    proxy::{Direction, Mode, Proxy, Whose},
+};
 
 const PRIMARIES: usize = 3;
 const SLOTS: usize = 16_384;
 /// For gossip, elections and first copies.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(80);
+/// The bus of a member listens at its port and this.
+const BUS_OFFSET: u16 = 10_000;
 /// Keys moved in one step; few, so that a slot is half here and half there for a while.
 const KEYS_AT_ONCE: usize = 2;
 
-/// Six servers as one cluster: number `n + 3` follows number `n`.
-pub async fn start(root: &Path) -> Vec<Server> {
-    let mut servers = Vec::new();
+/// Where a member connects from, so that the buses of the others know it.
+fn source(number: usize) -> Ipv4Addr {
+    Ipv4Addr::new(127, 0, 1, u8::try_from(number + 1).unwrap())
+}
+
+/// Six servers as one cluster, and the proxy before the bus of each: number `n + 3` follows
+/// number `n`.
+pub async fn start(root: &Path) -> (Vec<Server>, Vec<Proxy>) {
+    let (mut servers, mut buses) = (Vec::new(), Vec::new());
     for number in 0..2 * PRIMARIES {
+        let bus = Proxy::start(local(0)).await;
+        let (announced, from) = (bus.port().to_string(), source(number).to_string());
         let options = [
             &["--cluster-enabled", "yes"][..],
             &["--cluster-node-timeout", "2000", "--appendonly", "yes"],
             &["--cluster-config-file", "nodes.conf"],
+            &["--cluster-announce-bus-port", &announced],
+            &["--cluster-announce-ip", "127.0.0.1"],
+            // Or only 127.0.0.1 itself might ask for a copy.
+            &["--bind-source-addr", &from, "--protected-mode", "no"],
         ]
         .concat();
-        servers.push(Server::start(root, &format!("redis-{number}"), &options).await);
+        let server = Server::start(root, &format!("redis-{number}"), &options).await;
+        bus.lead_to(local(server.port + BUS_OFFSET));
+        servers.push(server);
+        buses.push(bus);
     }
-    let first = servers[0].port.to_string();
+    join(&servers, &buses).await;
+    (servers, buses)
+}
+
+/// Makes one cluster of them, and waits until it is whole.
+async fn join(servers: &[Server], buses: &[Proxy]) {
+    let (first, bus) = (servers[0].port.to_string(), buses[0].port().to_string());
     for (number, server) in servers.iter().enumerate() {
         if number > 0 {
-            server.must(&["CLUSTER", "MEET", "127.0.0.1", &first]).await;
+            let words = ["CLUSTER", "MEET", "127.0.0.1", &first, &bus];
+            server.must(&words).await;
         }
         if number < PRIMARIES {
             let begin = (number * SLOTS / PRIMARIES).to_string();
@@ -37,7 +65,7 @@ pub async fn start(root: &Path) -> Vec<Server> {
                 .await;
         }
     }
-    for server in &servers {
+    for server in servers {
         let port = server.port;
         until("everybody knows everybody", PATIENCE, || async move {
             field(port, "cluster_known_nodes").await.as_deref() == Some("6")
@@ -50,7 +78,7 @@ pub async fn start(root: &Path) -> Vec<Server> {
         let replica = &servers[number + PRIMARIES];
         replica.must(&["CLUSTER", "REPLICATE", &id]).await;
     }
-    for server in &servers {
+    for server in servers {
         // A replica is listed among the slots only once its primary has heard from it.
         let port = server.port;
         until("everybody sees the replicas", PATIENCE, || async move {
@@ -58,7 +86,6 @@ pub async fn start(root: &Path) -> Vec<Server> {
         })
         .await;
     }
-    servers
 }
 
 /// One value of `CLUSTER INFO`.
@@ -99,13 +126,28 @@ impl Topology {
         panic!("nobody holds slot {slot}");
     }
 
-    /// A graceful failover: a replica takes the place of its primary. Answers the number of the
-    /// new primary.
-    pub async fn fail_over(&self, primary: usize) -> usize {
+    /// A replica takes the place of its primary: gracefully, or `FORCE` or `TAKEOVER`. Answers the
+    /// number of the new primary.
+    pub async fn fail_over(&self, primary: usize, how: Option<&str>) -> usize {
         let replica = self.follower_of(primary).await;
-        self.servers[replica].must(&["CLUSTER", "FAILOVER"]).await;
+        let words: Vec<&str> = ["CLUSTER", "FAILOVER"].into_iter().chain(how).collect();
+        self.servers[replica].must(&words).await;
         self.becomes_primary(replica).await;
         replica
+    }
+
+    /// Lets nothing pass between a member's bus and those of the others; its clients reach it.
+    pub fn isolate(&self, member: usize, alone: bool) {
+        let mode = if alone { Mode::Freeze } else { Mode::Pass };
+        for (number, bus) in self.buses.iter().enumerate() {
+            let whose = if number == member {
+                Whose::All
+            } else {
+                Whose::From(source(member).into())
+            };
+            bus.set(whose, Direction::Up, mode);
+            bus.set(whose, Direction::Down, mode);
+        }
     }
 
     /// Waits until a server is a primary.

@@ -35,12 +35,15 @@ pub struct Topology {
     /// Between node and server, one for each node; none where Redis itself says where to go.
     pub fronts: Vec<Proxy>,
     replica_link: Option<Proxy>,
+    /// Of a cluster: before the bus of each member.
+    buses: Vec<Proxy>,
 }
 
 impl Topology {
     /// Starts the servers for so many nodes. `durable`: what was written survives a SIGKILL.
     pub async fn start(layout: Layout, root: &Path, nodes: usize, durable: bool) -> Self {
         let (mut sentinels, mut fronts, mut replica_link) = (Vec::new(), Vec::new(), None);
+        let mut buses = Vec::new();
         let servers = match layout {
             Layout::Alone | Layout::Direct => {
                 let aof = if durable { "yes" } else { "no" };
@@ -54,7 +57,11 @@ impl Topology {
                 replica_link = Some(link);
                 servers
             }
-            Layout::Cluster => cluster::start(root).await,
+            Layout::Cluster => {
+                let servers;
+                (servers, buses) = cluster::start(root).await;
+                servers
+            }
         };
         if matches!(layout, Layout::Alone | Layout::Replicated) {
             for _ in 0..nodes {
@@ -67,6 +74,7 @@ impl Topology {
             sentinels,
             fronts,
             replica_link,
+            buses,
         }
     }
 

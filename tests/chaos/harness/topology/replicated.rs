@@ -12,7 +12,7 @@ use crate::harness::{
 /// What the Sentinels call the primary.
 pub const WATCHED: &str = "hub";
 /// For steps that Redis takes in its own time: first copy, election, repair of a role.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A primary, its replica, and the proxy that a lagging replica is led through.
 pub async fn start(root: &Path, durable: bool) -> (Vec<Server>, Proxy) {

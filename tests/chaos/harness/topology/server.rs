@@ -14,7 +14,7 @@ use crate::harness::{
 };
 
 /// How long a server may take to answer after its start.
-const START_PATIENCE: Duration = Duration::from_secs(10);
+const START_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A redis-server, or a Sentinel, which is the same program.
 pub struct Server {
@@ -85,6 +85,7 @@ impl Server {
         self.child = Some(Child::start(
             Path::new("redis-server"),
             &self.arguments,
+            &[],
             &log,
         ));
         let port = self.port;

@@ -2,7 +2,6 @@
 //! end takes it, at most as much as the pipe holds. Nothing in it takes time by itself.
 
 use std::{
-    collections::VecDeque,
     io,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -23,8 +22,8 @@ pub struct Pipe {
 
 #[derive(Debug, Default)]
 struct State {
-    to_node: VecDeque<u8>,
-    to_client: VecDeque<u8>,
+    to_node: Vec<u8>,
+    to_client: Vec<u8>,
     holds: usize,
     /// The node said that nothing follows.
     shut: bool,
@@ -69,9 +68,8 @@ impl Pipe {
             return Poll::Pending;
         }
         let count = buffer.len().min(state.to_node.len());
-        for (at, byte) in state.to_node.drain(..count).enumerate() {
-            buffer[at] = byte;
-        }
+        buffer[..count].copy_from_slice(&state.to_node[..count]);
+        state.to_node.drain(..count);
         Poll::Ready(Ok(count))
     }
 
@@ -84,7 +82,7 @@ impl Pipe {
         if count == 0 {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        state.to_client.extend(&bytes[..count]);
+        state.to_client.extend_from_slice(&bytes[..count]);
         self.arrived.notify_one();
         Ok(count)
     }
@@ -121,7 +119,7 @@ impl Pipe {
     /// The far end writes.
     pub fn send(&self, bytes: &[u8]) {
         let mut state = self.state.lock();
-        state.to_node.extend(bytes);
+        state.to_node.extend_from_slice(bytes);
         if let Some(reader) = state.reader.take() {
             reader.wake();
         }
@@ -147,7 +145,8 @@ impl Pipe {
             return None;
         }
         let count = bytes_max.min(state.to_client.len());
-        let taken = state.to_client.drain(..count).collect();
+        let left = state.to_client.split_off(count);
+        let taken = std::mem::replace(&mut state.to_client, left);
         self.room.notify_waiters();
         self.room.notify_one();
         Some(taken)

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use tidewire_protocol::{
-    ChannelName, Epoch, Name, Position,
+    ChannelName, Epoch, Name, Payload, Position,
     command::{Guard, Range},
     frame::{Publication, StateItem},
 };
@@ -30,12 +30,20 @@ pub struct Record {
 /// What an id was used for: an equal body answers the first position.
 type Used = (u64, Position);
 
+/// What one generation minted.
+#[derive(Clone, Debug)]
+struct Minted {
+    generation: String,
+    /// The whole of it as clients know it, and its first offset.
+    segment: Segment,
+}
+
 /// One life of a channel's log.
 #[derive(Clone, Debug, Default)]
 pub struct Log {
     life: String,
-    /// Generation, first offset, generation before; oldest first.
-    segments: Vec<(String, u64, String)>,
+    /// Oldest first.
+    segments: Vec<Minted>,
     head: u64,
     entries: BTreeMap<u64, Arc<Publication>>,
     /// Newest per key, removals among them, and under no key the newest without.
@@ -108,26 +116,45 @@ fn publication_of(item: &Publish, offset: u64, ts: u64) -> Publication {
 
 /// Tells bodies of one id apart.
 fn fingerprint(item: &Publish) -> u64 {
-    super::world::hash_of(&format!(
-        "{:?} {:?} {}",
-        item.payload, item.key, item.delete
-    ))
+    let payload: Option<&[u8]> = match &item.payload {
+        Some(Payload::Json(bytes) | Payload::Bytes(bytes)) => Some(bytes),
+        None => None,
+    };
+    super::world::hash_of(&(payload, item.key.as_ref().map(Name::as_str), item.delete))
 }
 
 impl Log {
-    fn epoch(&self, (generation, start, previous): &(String, u64, String)) -> Epoch {
+    fn minted(&self, generation: &str, start: u64, previous: &str) -> Minted {
         let parts = Parts {
             life: &self.life,
             generation,
-            start: *start,
+            start,
             previous,
         };
-        parts.epoch().unwrap()
+        Minted {
+            generation: generation.to_owned(),
+            segment: Segment {
+                epoch: parts.epoch().unwrap(),
+                start,
+            },
+        }
+    }
+
+    /// The log of a life that this generation begins.
+    fn begun(life: String, generation: &str) -> Self {
+        let mut log = Self {
+            life,
+            ..Self::default()
+        };
+        log.segments.push(log.minted(generation, 1, ""));
+        log
     }
 
     fn epoch_at(&self, offset: u64) -> Epoch {
-        let segment = self.segments.iter().rfind(|(_, start, _)| *start <= offset);
-        self.epoch(segment.unwrap_or(&self.segments[0]))
+        let holds = |minted: &&Minted| minted.segment.start <= offset;
+        let minted = self.segments.iter().rfind(holds);
+        let minted = minted.unwrap_or(&self.segments[0]);
+        minted.segment.epoch.clone()
     }
 
     fn position(&self, offset: u64) -> Position {
@@ -139,16 +166,14 @@ impl Log {
 
     /// The segments as a primary of this generation shows them.
     fn segments_under(&self, generation: &str) -> Vec<Segment> {
-        let mut segments = self.segments.clone();
-        let previous = segments.last().map_or("", |last| &last.0).to_owned();
+        let held = self.segments.iter();
+        let mut segments: Vec<_> = held.map(|minted| minted.segment.clone()).collect();
+        let previous = self.segments.last();
+        let previous = previous.map_or("", |last| &last.generation);
         if previous != generation {
-            segments.push((generation.to_owned(), self.head + 1, previous));
+            segments.push(self.minted(generation, self.head + 1, previous).segment);
         }
-        let segment = |segment: &(String, u64, String)| Segment {
-            epoch: self.epoch(segment),
-            start: segment.1,
-        };
-        segments.iter().map(segment).collect()
+        segments
     }
 
     fn head(&self, generation: &str) -> Head {
@@ -194,14 +219,10 @@ impl Log {
 
     fn append(&mut self, epoch: &Epoch, publication: &Arc<Publication>) {
         let parts = Parts::of(epoch);
-        if self
-            .segments
-            .last()
-            .is_none_or(|last| last.0 != parts.generation)
-        {
-            let previous = parts.previous.to_owned();
-            self.segments
-                .push((parts.generation.to_owned(), parts.start, previous));
+        let last = self.segments.last();
+        if last.is_none_or(|last| last.generation != parts.generation) {
+            let minted = self.minted(parts.generation, parts.start, parts.previous);
+            self.segments.push(minted);
         }
         self.head = publication.offset;
         self.entries
@@ -284,11 +305,7 @@ impl Data {
 
     fn unknown(&self, channel: &ChannelName) -> Log {
         let life = super::world::hash_of(&(self.salt, channel.as_str())) & 0xff_ffff_ffff;
-        Log {
-            life: format!("{life:010x}"),
-            segments: vec![(self.generation.clone(), 1, String::new())],
-            ..Log::default()
-        }
+        Log::begun(format!("{life:010x}"), &self.generation)
     }
 
     pub fn head(&self, channel: &ChannelName) -> Head {
@@ -422,11 +439,17 @@ impl Data {
                 state,
                 used,
             } => {
-                let unknown = self.unknown(channel);
-                let log = self.channels.entry(channel.clone()).or_insert_with(|| Log {
-                    segments: Vec::new(),
-                    ..unknown
-                });
+                if !self.channels.contains_key(channel) {
+                    let segments = Vec::new();
+                    let log = Log {
+                        segments,
+                        ..self.unknown(channel)
+                    };
+                    self.channels.insert(channel.clone(), log);
+                }
+                let Some(log) = self.channels.get_mut(channel) else {
+                    return;
+                };
                 log.append(epoch, publication);
                 while log.entries.len() > *history_size as usize {
                     log.entries.pop_first();
@@ -441,11 +464,7 @@ impl Data {
                 }
             }
             Effect::Begin { channel, life } => {
-                let log = Log {
-                    life: life.clone(),
-                    segments: vec![(self.generation.clone(), 1, String::new())],
-                    ..Log::default()
-                };
+                let log = Log::begun(life.clone(), &self.generation);
                 self.channels.insert(channel.clone(), log);
             }
             Effect::Blank { channel, offset } => {

@@ -103,11 +103,27 @@ impl Family {
 
     /// Whether tails hold next to nothing.
     pub const fn is_tight(self) -> bool {
-        matches!(self, Self::TailsEvicted)
+        matches!(self, Self::TailsEvicted | Self::Tombstones)
     }
 
-    pub const fn is_slow(self) -> bool {
-        matches!(self, Self::SlowSockets)
+    /// How many of a thousand clients are slow.
+    pub const fn slow(self) -> u64 {
+        if matches!(self, Self::SlowSockets) {
+            800
+        } else if self.is_tight() {
+            500
+        } else {
+            100
+        }
+    }
+
+    /// How many of a thousand publications with a key remove it.
+    pub const fn removes(self) -> u64 {
+        if matches!(self, Self::Tombstones) {
+            300
+        } else {
+            120
+        }
     }
 
     /// The namespaces its channels are drawn from.
@@ -194,18 +210,34 @@ impl Family {
                 Fault::CutClient(random.index(8)),
             ],
             Self::UnsubAtTheCut => vec![Fault::Again(client), Fault::CutLane(node)],
-            Self::Tombstones => vec![
-                Fault::FreezeClient(client, random.between(300, 2500)),
-                Fault::DropTombstones(random.index(8)),
-                Fault::CutClient(client),
-            ],
+            Self::Tombstones => {
+                let mut faults = vec![
+                    Fault::FreezeClient(client, random.between(300, 2500)),
+                    Fault::DropTombstones(random.index(8)),
+                ];
+                // A resume begins above what was dropped; a reader that lives goes on below it.
+                if random.chance(500) {
+                    faults.push(Fault::CutClient(client));
+                }
+                faults
+            }
             Self::States => vec![Fault::CutClient(client), Fault::Again(random.index(8))],
             Self::Gaps => vec![
                 Fault::FreezeClient(client, random.between(300, 3000)),
                 Fault::CutClient(random.index(8)),
             ],
             Self::SlowSockets => vec![Fault::FreezeClient(client, random.between(100, 2000))],
-            Self::TailsEvicted => vec![Fault::CutClient(client), Fault::Overflow(node)],
+            Self::TailsEvicted if random.chance(500) => {
+                vec![Fault::CutClient(client), Fault::Overflow(node)]
+            }
+            // Pages come of the new log while heads, which would tell of it, are lost.
+            Self::TailsEvicted => vec![
+                Fault::FailOver {
+                    lossy: random.chance(500),
+                    zombie: true,
+                },
+                Fault::Storm(random.between(100, 400)),
+            ],
             Self::Lives => vec![match random.below(4) {
                 0 => Fault::Flush,
                 1 => Fault::Blank(random.index(8)),

@@ -156,7 +156,7 @@ fn has_state(channel: &ChannelName) -> bool {
 
 impl Run {
     fn nature(&self, family: Family, random: &mut Random) -> Nature {
-        let is_slow = random.chance(if family.is_slow() { 800 } else { 100 });
+        let is_slow = random.chance(family.slow());
         let wish = |channel: &ChannelName, random: &mut Random| {
             let keeps_state = has_state(channel);
             Wish {
@@ -198,6 +198,7 @@ impl Run {
             holds: if is_slow { 300 } else { 64 * 1024 },
             delay_ms: if is_slow { 120 } else { random.between(2, 30) },
             publishes_ms: random.chance(700).then(|| random.between(40, 300)),
+            removes: family.removes(),
             wishes,
             targets,
         }

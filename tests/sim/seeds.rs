@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::atomic::{AtomicU64, Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
@@ -76,6 +76,22 @@ fn from_env(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
+/// Time on a processor that this thread had, where the system tells.
+fn cpu_time() -> Option<Duration> {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    let nanos = stat.split(' ').next()?.parse().ok()?;
+    Some(Duration::from_nanos(nanos))
+}
+
+/// Seeds a minute on one core that does nothing else: what the threads needed, not how long it
+/// took beside whatever else ran.
+fn rate(seeds: u64, cpu_ms: u64) -> String {
+    match (60_000 * seeds).checked_div(cpu_ms) {
+        Some(rate) => format!("{rate} a minute on one core"),
+        None => "their processor time is not known".to_owned(),
+    }
+}
+
 /// Shows what a seed that failed did.
 #[expect(clippy::print_stdout, reason = "a trace is for people")]
 fn show(seed: u64, outcome: &Outcome) -> String {
@@ -99,7 +115,7 @@ fn no_promise_is_broken_whatever_goes_wrong() {
     let next = AtomicU64::new(from);
     let failed = Mutex::new(Vec::new());
     let seen: Mutex<BTreeMap<&str, u64>> = Mutex::default();
-    let began = Instant::now();
+    let (began, cpu_ms) = (Instant::now(), AtomicU64::new(0));
     // In an ordinary run one core is left to the tests beside it, which wait for real servers.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = if from_env("SIM_SEEDS").is_some() {
@@ -113,6 +129,9 @@ fn no_promise_is_broken_whatever_goes_wrong() {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= from + seeds || failed.lock().len() >= enough {
+                        let used_ms = cpu_time().map_or(0, |used| used.as_millis());
+                        let used_ms = u64::try_from(used_ms).unwrap();
+                        cpu_ms.fetch_add(used_ms, Ordering::Relaxed);
                         return;
                     }
                     if seeds > 1 && OPEN.contains(&seed) {
@@ -131,7 +150,8 @@ fn no_promise_is_broken_whatever_goes_wrong() {
     });
     let (mut failed, seen) = (failed.into_inner(), seen.into_inner());
     failed.sort_by_key(|(seed, _)| *seed);
-    eprintln!("{seeds} seeds in {:?}, {seen:#?}", began.elapsed());
+    let rate = rate(seeds, cpu_ms.into_inner());
+    eprintln!("{seeds} seeds in {:?}, {rate}, {seen:#?}", began.elapsed());
     for (seed, outcome) in &failed {
         eprintln!("seed {seed}: {} {:?}", outcome.report, outcome.faults);
     }

@@ -102,7 +102,7 @@ impl Wire {
         let Some(bytes) = self.pipe.take(self.takes) else {
             return vec![Incoming::Closed];
         };
-        self.torn.extend(bytes);
+        self.torn.extend_from_slice(&bytes);
         let mut incoming = Vec::new();
         self.take_messages(&mut incoming);
         incoming

@@ -50,6 +50,8 @@ pub struct Nature {
     pub delay_ms: u64,
     /// Mean time between publications, ms; none: it publishes nothing.
     pub publishes_ms: Option<u64>,
+    /// How many of a thousand publications with a key remove it.
+    pub removes: u64,
     pub wishes: Vec<Wish>,
     /// Where it publishes, and with which keys; no key: none.
     pub targets: Vec<(ChannelName, Option<&'static str>)>,

@@ -39,10 +39,10 @@ impl SimClient {
         if self.nature.targets.is_empty() {
             return;
         }
-        let targets = &self.nature.targets;
+        let (targets, removes) = (&self.nature.targets, self.nature.removes);
         let ((channel, key), delete) = self
             .world
-            .draw(|random| (random.pick(targets).clone(), random.chance(120)));
+            .draw(|random| (random.pick(targets).clone(), random.chance(removes)));
         self.bodies += 1;
         let body = self.bodies;
         self.world.feed(&Event::Attempted {

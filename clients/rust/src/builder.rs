@@ -2,15 +2,18 @@
 //!
 //! Used once by applications; `connect` starts the driver's task.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, io, sync::Arc};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use tidewire_protocol::Encoding;
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    net::TcpStream,
+    sync::{mpsc, watch},
+};
 
 use crate::{
     BuildError, Client, Status, TokenError, TokenReason,
-    driver::{CALLS_MAX, Driver, Endpoint, Shared, Tls},
+    driver::{CALLS_MAX, Dialer, Driver, Endpoint, Shared, Tls},
 };
 
 /// Longest text about the program a node takes.
@@ -47,6 +50,7 @@ pub struct Builder {
     tokens: TokenSource,
     encoding: Encoding,
     tls: Tls,
+    dialer: Option<Dialer>,
     sdk: String,
 }
 
@@ -66,6 +70,7 @@ impl Builder {
             tokens: TokenSource::Anonymous,
             encoding: Encoding::Json,
             tls: Tls::Web,
+            dialer: None,
             sdk: concat!("tidewire-rust/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }
@@ -107,6 +112,18 @@ impl Builder {
         self
     }
 
+    /// How the TCP connection to `host:port` is made, where the plain way is not right: through a
+    /// proxy, or from a local address of one's own. TLS and WebSocket come on top of it; an error
+    /// counts as a node that cannot be reached.
+    pub fn dialer<F, A>(mut self, dial: F) -> Self
+    where
+        F: Fn(String) -> A + Send + Sync + 'static,
+        A: Future<Output = io::Result<TcpStream>> + Send + 'static,
+    {
+        self.dialer = Some(Arc::new(move |address| dial(address).boxed()));
+        self
+    }
+
     /// Name and version of the program, for the eyes of the node's operator; at most 128 bytes.
     pub fn sdk(mut self, sdk: &str) -> Self {
         let end = sdk.floor_char_boundary(SDK_BYTES_MAX);
@@ -131,6 +148,7 @@ impl Builder {
                     url: endpoint(url)?,
                     encoding: self.encoding,
                     tls: self.tls.clone(),
+                    dialer: self.dialer.clone(),
                 })
             })
             .collect::<Result<_, BuildError>>()?;

@@ -1,4 +1,4 @@
-//! What a harness saw, as plain data. Made by `tests/sim`, `tests/chaos` and `loadtest`; whoever
+//! What a harness saw, as plain data. Made by `tests/sim` and `tests/chaos`; whoever
 //! makes them keeps the order in which one client saw things.
 
 use std::sync::Arc;

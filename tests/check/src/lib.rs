@@ -1,8 +1,8 @@
 //! Judges what publishers and readers saw by what Tidewire promises (`GUARANTEES.md`).
 //!
-//! One checker for every harness: the simulator, the chaos tests and the load tool feed it the
-//! same [`Event`]s and the surviving logs, and it answers a [`Report`]. Pure: no clock, no IO, no
-//! dependency. It never looks at the product, so it cannot share its mistakes.
+//! One checker for the simulator and the chaos tests: they feed it the same [`Event`]s and the
+//! surviving logs, and it answers a [`Report`]. `loadtest` has a judge of numbers of its own, for
+//! readers by the ten thousand. Pure: no clock, no IO, no dependency. It never looks at the product, so it cannot share its mistakes.
 
 mod event;
 mod log;

@@ -2,13 +2,20 @@
 //!
 //! Plain data, made by `Client`, `Builder` and `Subscription`.
 
-use std::sync::{Arc, atomic::AtomicI64};
+use std::{
+    io,
+    sync::{Arc, atomic::AtomicI64},
+};
 
+use futures_util::future::BoxFuture;
 use tidewire_protocol::{
     ChannelName, Encoding, Position,
     command::{Mode, Pub},
 };
-use tokio::sync::{oneshot, watch};
+use tokio::{
+    net::TcpStream,
+    sync::{oneshot, watch},
+};
 
 use super::EventQueue;
 use crate::{
@@ -24,12 +31,17 @@ pub(crate) enum Tls {
     Configured(Arc<tokio_rustls::rustls::ClientConfig>),
 }
 
+/// Makes the TCP connection to `host:port`.
+pub(crate) type Dialer = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<TcpStream>> + Send + Sync>;
+
 /// Where a node is and how it is spoken to.
 #[derive(Clone)]
 pub(crate) struct Endpoint {
     pub(crate) url: String,
     pub(crate) encoding: Encoding,
     pub(crate) tls: Tls,
+    /// None: the plain way.
+    pub(crate) dialer: Option<Dialer>,
 }
 
 /// A call of the application.

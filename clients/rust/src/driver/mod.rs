@@ -25,7 +25,7 @@ use crate::{
     builder::TokenSource,
     core::{ConnectionId, Effect, Engine, Now, RawPage, ReaderId, Settings, Ticket},
 };
-pub(crate) use call::{Call, Endpoint, Shared, Tls};
+pub(crate) use call::{Call, Dialer, Endpoint, Shared, Tls};
 pub(crate) use queue::EventQueue;
 use readers::Reader;
 use socket::{Incoming, OUTGOING_MAX, Outgoing};

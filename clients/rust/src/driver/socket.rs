@@ -13,10 +13,12 @@ use futures_util::{
 use tidewire_protocol::{Command, Encoding, decode, limits::MESSAGE_BYTES_MAX};
 use tokio::{net::TcpStream, sync::mpsc, time::timeout};
 use tokio_tungstenite::{
-    Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config,
+    Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config,
+    connect_async_tls_with_config,
     tungstenite::{
         self, Message, Utf8Bytes,
         client::IntoClientRequest,
+        handshake::client::{Request, Response},
         http::{HeaderValue, header::SEC_WEBSOCKET_PROTOCOL},
         protocol::{CloseFrame, WebSocketConfig},
     },
@@ -122,7 +124,7 @@ async fn dial(endpoint: &Endpoint) -> Result<(Socket, Encoding), DialError> {
         Tls::Web => None,
         Tls::Configured(config) => Some(Connector::Rustls(std::sync::Arc::clone(config))),
     };
-    let connecting = connect_async_tls_with_config(request, Some(config), true, connector);
+    let connecting = connect(endpoint, request, config, connector);
     let connected = timeout(CONNECT_WITHIN, connecting).await;
     let (socket, response) = connected
         .map_err(|_elapsed| DialError::Late)?
@@ -135,6 +137,27 @@ async fn dial(endpoint: &Endpoint) -> Result<(Socket, Encoding), DialError> {
         Encoding::Json
     };
     Ok((socket, encoding))
+}
+
+async fn connect(
+    endpoint: &Endpoint,
+    request: Request,
+    config: WebSocketConfig,
+    connector: Option<Connector>,
+) -> Result<(Socket, Response), tungstenite::Error> {
+    let Some(dialer) = &endpoint.dialer else {
+        return connect_async_tls_with_config(request, Some(config), true, connector).await;
+    };
+    let host = request.uri().host().unwrap_or_default();
+    let port = request.uri().port_u16();
+    let port = port.unwrap_or(if request.uri().scheme_str() == Some("wss") {
+        443
+    } else {
+        80
+    });
+    let stream = dialer(format!("{host}:{port}")).await?;
+    stream.set_nodelay(true)?;
+    client_async_tls_with_config(request, stream, Some(config), connector).await
 }
 
 /// Writes and reads side by side, until one of them ends.

@@ -35,6 +35,8 @@ pub enum Verdict {
 #[derive(Debug)]
 pub struct Ledger {
     streams: Vec<Published>,
+    /// The number of the second stream; the first is 0.
+    second: u32,
 }
 
 #[derive(Debug, Default)]
@@ -46,9 +48,25 @@ struct Published {
 impl Ledger {
     /// So many streams, of which nothing is published.
     pub fn new(streams: usize) -> Self {
+        Self::part(streams, 1)
+    }
+
+    /// So many streams: 0, and those from `second` on.
+    pub fn part(streams: usize, second: u32) -> Self {
         let mut list = Vec::new();
         list.resize_with(streams, Published::default);
-        Self { streams: list }
+        Self {
+            streams: list,
+            second,
+        }
+    }
+
+    /// So many were published and acknowledged, as somebody else knows.
+    pub fn set(&self, stream: u32, last: u64) {
+        if let Some(stream) = self.stream(stream) {
+            stream.given.store(last, Ordering::Relaxed);
+            stream.acknowledged.store(last, Ordering::Relaxed);
+        }
     }
 
     /// The next number of a stream; from here on every reader of it is owed it.
@@ -85,7 +103,11 @@ impl Ledger {
     }
 
     fn stream(&self, stream: u32) -> Option<&Published> {
-        self.streams.get(usize::try_from(stream).ok()?)
+        let at = match stream {
+            0 => 0,
+            stream => stream.checked_sub(self.second)? + 1,
+        };
+        self.streams.get(usize::try_from(at).ok()?)
     }
 }
 

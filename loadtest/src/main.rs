@@ -2,6 +2,7 @@
 //!
 //! Reads the command line and runs one scenario; the exit code says whether anything failed it.
 
+mod crowd;
 mod full;
 mod hub;
 mod judge;
@@ -22,7 +23,7 @@ use clap::{Parser, Subcommand};
 
 use scenario::{
     chat::Chat, dashboard::Dashboard, deploy::Deploy, fanout::Fanout, idle::Idle, jitter::Jitter,
-    kill::Kill, orders::Orders, slow::Slow, spike::Spike, storm::Storm,
+    kill::Kill, million::Million, orders::Orders, slow::Slow, spike::Spike, storm::Storm,
 };
 
 /// Loads a Tidewire hub and judges every delivery.
@@ -61,6 +62,10 @@ enum Play {
     Kill(Kill),
     Deploy(Deploy),
     Slow(Slow),
+    Million(Million),
+    /// A part of a crowd, started by `million`.
+    #[command(hide = true)]
+    Crowd,
 }
 
 fn main() -> ExitCode {
@@ -80,6 +85,8 @@ fn main() -> ExitCode {
                 Play::Kill(scenario) => run::run(&common, scenario).await,
                 Play::Deploy(scenario) => run::run(&common, scenario).await,
                 Play::Slow(scenario) => run::run(&common, scenario).await,
+                Play::Million(scenario) => run::run(&common, scenario).await,
+                Play::Crowd => crowd::run().await.map(|()| true),
             }
         });
         runtime.shutdown_background();

@@ -5,7 +5,7 @@
 
 use std::{
     sync::atomic::{AtomicI64, AtomicU64, Ordering},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use hdrhistogram::Histogram;
@@ -22,27 +22,43 @@ const DIGITS: u8 = 3;
 
 /// The one clock of a run: both ends of every latency are read from it.
 #[derive(Debug, Clone, Copy)]
-pub struct Clock(Instant);
+pub struct Clock {
+    started: Instant,
+    /// How long the run had gone on by then: not zero where another process began it.
+    before: Duration,
+}
 
 impl Clock {
     /// The run begins.
     pub fn start() -> Self {
-        Self(Instant::now())
+        Self {
+            started: Instant::now(),
+            before: Duration::ZERO,
+        }
+    }
+
+    /// The clock of a run that began in another process, at this moment of the Unix clock.
+    pub fn joined(began: Duration) -> Self {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self {
+            started: Instant::now(),
+            before: unix.unwrap_or_default().saturating_sub(began),
+        }
     }
 
     /// Since the run began.
     pub fn elapsed(&self) -> Duration {
-        self.0.elapsed()
+        self.before + self.started.elapsed()
     }
 
     /// Since the run began, µs.
     pub fn now_us(&self) -> u64 {
-        micros(self.0.elapsed())
+        micros(self.elapsed())
     }
 
     /// The moment so long after the beginning.
     pub fn at(&self, after: Duration) -> tokio::time::Instant {
-        tokio::time::Instant::from_std(self.0 + after)
+        tokio::time::Instant::from_std(self.started + after.saturating_sub(self.before))
     }
 }
 
@@ -116,6 +132,12 @@ impl Meter {
         for latency in latencies_us {
             shard.saturating_record(latency);
         }
+    }
+
+    /// Adds a latency that was seen so often.
+    pub fn latency(&self, reader: usize, latency_us: u64, count: u64) {
+        let mut shard = self.shards[reader % SHARDS].lock();
+        shard.saturating_record_n(latency_us, count);
     }
 
     /// Counts what became of a message.

@@ -13,7 +13,6 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    hub::usage,
     meter::{histogram, micros},
     stage::Stage,
 };
@@ -97,7 +96,7 @@ impl Record {
         let latencies = stage.meter.take_latencies();
         let meter = &stage.meter;
         let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-        let (hub, tool) = (stage.hub.usage(), usage::own());
+        let (hub, tool) = (stage.hub.usage(), stage.tool());
         let redis = stage.hub.redis().await;
         let seen = Seen {
             at_s: stage.clock.elapsed().as_secs_f64(),

@@ -15,7 +15,10 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 use crate::{
-    hub::{Hub, usage::Usage},
+    hub::{
+        Hub,
+        usage::{self, Usage},
+    },
     judge::{Follower, Ledger, Rule},
     message::Stamp,
     meter::{Clock, Meter},
@@ -67,6 +70,10 @@ pub struct Stage {
     failures: Mutex<(u64, Vec<String>)>,
     /// What the nodes had used when the load began.
     before: Mutex<Usage>,
+    /// Readers in other processes, what they were owed and what they lack.
+    elsewhere: Mutex<(usize, u64, u64)>,
+    /// What other processes of the tool use.
+    helpers: Mutex<Usage>,
     tasks: Mutex<JoinSet<()>>,
     enough: AtomicBool,
     over: AtomicBool,
@@ -75,12 +82,19 @@ pub struct Stage {
 impl Stage {
     /// A stage with an empty audience.
     pub fn new(hub: Hub, streams: usize, run: String) -> Arc<Self> {
+        Self::with(Clock::start(), hub, Ledger::new(streams), run)
+    }
+
+    /// A part of a stage, under the clock of the whole.
+    pub fn with(clock: Clock, hub: Hub, ledger: Ledger, run: String) -> Arc<Self> {
         Arc::new(Self {
             hub,
-            clock: Clock::start(),
+            clock,
             meter: Meter::default(),
-            ledger: Ledger::new(streams),
+            ledger,
             run,
+            elsewhere: Mutex::default(),
+            helpers: Mutex::default(),
             followers: Mutex::default(),
             findings: Mutex::default(),
             marks: Mutex::default(),
@@ -170,15 +184,37 @@ impl Stage {
         )
     }
 
+    /// Readers of another process, what they were owed and what of it is missing.
+    pub fn elsewhere(&self, readers: usize, (owed, missing): (u64, u64)) {
+        let mut elsewhere = self.elsewhere.lock();
+        elsewhere.0 += readers;
+        elsewhere.1 += owed;
+        elsewhere.2 += missing;
+    }
+
+    /// What other processes of the tool use, all together.
+    pub fn set_helpers(&self, usage: Usage) {
+        *self.helpers.lock() = usage;
+    }
+
+    /// What the tool uses, in all its processes.
+    pub fn tool(&self) -> Usage {
+        let mut all = usage::own();
+        all += *self.helpers.lock();
+        all
+    }
+
     /// Readers there are.
     pub fn readers(&self) -> usize {
-        self.followers.lock().len()
+        self.followers.lock().len() + self.elsewhere.lock().0
     }
 
     /// Messages owed to all readers, and how many of those did not come.
     pub fn balance(&self) -> (u64, u64) {
+        let (_, owed, missing) = *self.elsewhere.lock();
         let followers = self.followers.lock();
-        followers.iter().fold((0, 0), |(owed, missing), follower| {
+        let first = (owed, missing);
+        followers.iter().fold(first, |(owed, missing), follower| {
             let follower = follower.lock();
             (
                 owed + follower.owed(&self.ledger),

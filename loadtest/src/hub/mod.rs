@@ -267,8 +267,10 @@ fn free_port() -> Result<u16> {
     use std::sync::atomic::{AtomicU16, Ordering};
     const FIRST: u16 = 20_000;
     const COUNT: u16 = 12_000;
+    const APART: u32 = 97;
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let own = u16::try_from(std::process::id() % u32::from(COUNT))?;
+    // Runs beside each other begin far apart: a port that is found is not yet listened at.
+    let own = u16::try_from(std::process::id().wrapping_mul(APART) % u32::from(COUNT))?;
     (0..COUNT)
         .map(|_| FIRST + (own + NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT)
         .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())

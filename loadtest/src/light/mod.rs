@@ -41,8 +41,10 @@ use crate::{
 const READ_BYTES: usize = 64 * 1024;
 /// From connecting to having caught up.
 const OPEN_WITHIN: Duration = Duration::from_secs(30);
-/// Between two tries, up to this and at random.
+/// Before the second try, up to this and at random; doubled for each after it.
 const RETRY_MS: u64 = 1_000;
+/// Doubled so often at most.
+const DOUBLED_MAX: u32 = 4;
 
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
@@ -191,6 +193,7 @@ impl Light {
                 return;
             }
             count(&stage.meter.lost_connections);
+            let mut tries = 0;
             line = loop {
                 self.turn += 1;
                 match self.open().await {
@@ -202,7 +205,9 @@ impl Light {
                     .attempt
                     .wrapping_mul(0x9e37_79b9)
                     .wrapping_add(self.number as u64);
-                tokio::time::sleep(Duration::from_millis(spread % RETRY_MS)).await;
+                let most = RETRY_MS << tries.min(DOUBLED_MAX);
+                tokio::time::sleep(Duration::from_millis(spread % most)).await;
+                tries += 1;
             };
             count(&stage.meter.resumes);
         }

@@ -267,6 +267,17 @@ fn tables(page: &mut String, report: &Report) {
             rows.collect::<String>()
         ),
     );
+    let marks = report.marks.iter().map(|mark| {
+        let what = escape(&mark.what);
+        format!("<tr><td>{what}</td><td>{:.1} s</td></tr>", mark.at_s)
+    });
+    if !report.marks.is_empty() {
+        let marks = marks.collect::<String>();
+        put(
+            page,
+            format_args!("<h2>What was done</h2><div class=\"wide\"><table>{marks}</table></div>"),
+        );
+    }
     let counts = named(&report.totals).into_iter().map(|(name, value)| {
         let value = value.as_u64().map_or_else(|| value.to_string(), grouped);
         format!(

@@ -6,15 +6,17 @@
 use std::fmt::Write;
 
 const WIDTH: f64 = 720.0;
-const HEIGHT: f64 = 240.0;
+const HEIGHT: f64 = 270.0;
 const LEFT: f64 = 56.0;
-const RIGHT: f64 = 12.0;
-const TOP: f64 = 14.0;
+const RIGHT: f64 = 24.0;
+const TOP: f64 = 40.0;
 const BOTTOM: f64 = 26.0;
 /// Grid lines of an axis, about.
 const TICKS: f64 = 5.0;
-/// Labels of marks that fit beside each other; the rest have their lines and titles.
-const LABELS_MAX: usize = 6;
+/// Rows for the words of marks; where no row has room a mark has only its line and its title.
+const ROWS: [f64; 2] = [16.0, 34.0];
+/// A letter's width where the page is narrow and the writing large.
+const LETTER: f64 = 11.0;
 
 /// A line of a plot.
 #[derive(Debug)]
@@ -229,8 +231,11 @@ impl Plot<'_> {
                 ),
             );
         }
-        for (number, (at, what)) in self.marks.iter().enumerate() {
+        let mut taken = ROWS.map(|_| 0.0);
+        for (at, what) in &self.marks {
             let at = right(x.share(*at));
+            let wide = LETTER * f64::from(u32::try_from(what.len()).unwrap_or(u32::MAX));
+            let begins = at.min(WIDTH - wide);
             let what = escape(what);
             push(
                 svg,
@@ -239,17 +244,16 @@ impl Plot<'_> {
                     HEIGHT - BOTTOM
                 ),
             );
-            if self.marks.len() <= LABELS_MAX {
-                let row = if number % 2 == 0 { 10.0 } else { 22.0 };
-                let (anchor, at) = if at > WIDTH * 0.7 {
-                    ("end", at - 4.0)
-                } else {
-                    ("start", at + 4.0)
-                };
+            let room = ROWS
+                .iter()
+                .zip(&mut taken)
+                .find(|(_, taken)| **taken <= begins);
+            if let Some((row, taken)) = room {
+                *taken = begins + wide;
                 push(
                     svg,
                     format_args!(
-                        "<text class=\"said\" x=\"{at:.1}\" y=\"{row}\" text-anchor=\"{anchor}\">{what}</text>"
+                        "<text class=\"said\" x=\"{begins:.1}\" y=\"{row}\">{what}</text>"
                     ),
                 );
             }

@@ -1,4 +1,6 @@
 //! `chat`: rooms whose members write, read each other and see who is there.
+//!
+//! Every member is a whole client with a user of its own. It breaks nothing.
 
 use std::{sync::Arc, time::Duration};
 

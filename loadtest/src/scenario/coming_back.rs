@@ -14,7 +14,7 @@ use crate::{
 
 const POLL: Duration = Duration::from_millis(20);
 /// Past it the run says that they did not come back; the judge says what it cost.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Waits until so many sessions more than `before` have come back; how long that took.
 pub async fn all_resumed(stage: &Arc<Stage>, before: u64, count: usize) -> Option<Duration> {

@@ -1,4 +1,6 @@
 //! `dashboard`: thousands of keys, viewers who take the newest at their own pace.
+//!
+//! What is left out on the way is the mode's right; the newest of every key in the end is not.
 
 use std::{sync::Arc, time::Duration};
 

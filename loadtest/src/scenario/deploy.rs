@@ -1,4 +1,6 @@
 //! `deploy`: a rolling restart of all nodes under load.
+//!
+//! Nodes end by SIGTERM, as an orchestrator ends them. It kills none.
 
 use std::{sync::Arc, time::Duration};
 

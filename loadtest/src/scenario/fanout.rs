@@ -1,4 +1,6 @@
 //! `fanout`: few channels, many readers; the price of a delivery.
+//!
+//! Readers are light, so that the cores are the node's.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,6 @@
 //! `idle`: what a connection costs that does nothing.
+//!
+//! It counts on `/proc`, so on nodes of its own; the last message shows that all were there.
 
 use std::{sync::Arc, time::Duration};
 

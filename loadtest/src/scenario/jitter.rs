@@ -1,4 +1,6 @@
 //! `jitter`: every client loses its network again and again while messages flow.
+//!
+//! A connection breaks without a word. It never ends a session.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,6 @@
 //! `kill`: SIGKILL of a node under load; its sessions go on at the others.
+//!
+//! Clients know every node, as behind a balancer. It starts no node again.
 
 use std::{sync::Arc, time::Duration};
 

@@ -11,10 +11,14 @@ pub mod fanout;
 pub mod idle;
 pub mod jitter;
 pub mod kill;
+pub mod million;
 pub mod orders;
+mod parts;
 pub mod slow;
 pub mod spike;
 pub mod storm;
+
+pub use audience::connect;
 
 use crate::{
     publish::{Keys, Outlet},

@@ -1,4 +1,6 @@
 //! `orders`: many channels with few readers each, and the state of every order.
+//!
+//! It reads the state back with the client library; it breaks nothing.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,6 @@
 //! `slow`: a share of the readers stops reading; what it costs the others and the node.
+//!
+//! They stop reading their sockets; it closes none.
 
 use std::{sync::Arc, time::Duration};
 

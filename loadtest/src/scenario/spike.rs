@@ -1,4 +1,6 @@
 //! `spike`: ten times the connections and ten times the rate within seconds.
+//!
+//! Who joins late is owed what follows its `ok`. The rate falls again, the connections stay.
 
 use std::{sync::Arc, time::Duration};
 

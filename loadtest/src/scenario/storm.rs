@@ -1,4 +1,6 @@
 //! `storm`: all connections are lost at once, and everybody comes back at once.
+//!
+//! Connections break without a word, all in one go. It never ends a session.
 
 use std::{sync::Arc, time::Duration};
 

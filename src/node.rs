@@ -83,6 +83,7 @@ pub enum NodeError {
 #[derive(Debug)]
 pub struct Node {
     address: SocketAddr,
+    started_ms: u64,
     gateway: Arc<Gateway>,
     tasks: Tasks,
     /// Closed last: every part writes to it until it ends.
@@ -165,6 +166,7 @@ impl Node {
         }
         Ok(Self {
             address,
+            started_ms: clock::now_ms(),
             gateway,
             tasks,
             storage,
@@ -182,9 +184,12 @@ impl Node {
     }
 
     /// Leaves: nobody is admitted, clients are moved to other nodes or told to come back, and every
-    /// task ends. Takes at most the drain window and [`STOP_MAX`].
+    /// task ends. Takes at most the drain window, one call of the broker and [`STOP_MAX`].
     pub async fn stop(self) {
         self.gateway.leave().await;
+        let address = self.address.to_string();
+        let lease = self.gateway.lease(self.started_ms, &address);
+        self.gateway.control.nodes.renew(lease).await;
         self.tasks.stop();
         if tokio::time::timeout(STOP_MAX, self.tasks.wait())
             .await

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{Json, extract::State, http::StatusCode};
 use serde::Serialize;
-use tidewire_protocol::{ChannelName, ErrorCode, limits::CHANNEL_BYTES_MAX};
+use tidewire_protocol::{ChannelName, ErrorCode, command::Range, limits::CHANNEL_BYTES_MAX};
 
 use super::{
     Api,
@@ -12,11 +12,27 @@ use super::{
     params::{PathParams, Query},
     problem::Problem,
 };
-use crate::broker::Head;
+use crate::{
+    broker::{
+        Head, PageLimit, StateQuery,
+        lineage::{Parts, Segment},
+    },
+    control::Question,
+    gateway::known::Followed,
+};
 
 /// Channels of one page, unless asked otherwise, and at most.
 const PAGE: usize = 100;
 const PAGE_MAX: usize = 1_000;
+/// How far the keys of a channel's state are counted.
+const KEYS: StateQuery = StateQuery {
+    from: 1,
+    catch_up: false,
+    limit: PageLimit {
+        items: 1024,
+        bytes: 256 * 1024,
+    },
+};
 /// Sorts after nearly every name of the hub's own channels, which a page passes over.
 const AFTER_SYSTEM: &str = "$\u{10FFFF}";
 /// Reads of the broker for one page: one that meets the hub's own channels, one past them, one
@@ -49,6 +65,31 @@ impl Channel {
             first: head.first,
         }
     }
+}
+
+/// A channel looked at closely.
+#[derive(Debug, Serialize)]
+pub(super) struct Shown {
+    #[serde(flatten)]
+    log: Channel,
+    /// The generations in its log, oldest first.
+    generations: Vec<Generation>,
+    /// Keys of its state, as far as one page goes; none where it keeps none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keys: Option<usize>,
+    more_keys: bool,
+    /// Nodes that follow it.
+    nodes: Vec<Followed>,
+    /// Nodes that did not answer.
+    silent: Vec<String>,
+}
+
+/// What one incarnation of the broker minted in a channel.
+#[derive(Debug, Serialize)]
+struct Generation {
+    /// Empty where there is one for ever.
+    generation: String,
+    start: u64,
 }
 
 /// `GET /v1/channels`.
@@ -92,6 +133,46 @@ pub(super) async fn list(
     Ok(Json(Channels {
         channels: channels.collect(),
         more,
+    }))
+}
+
+/// `GET /v1/channels/{channel}`: its log, its state, and what each node holds of it.
+pub(super) async fn show(
+    _caller: Allowed<ToManage>,
+    State(api): State<Arc<Api>>,
+    path: PathParams,
+    query: Query,
+) -> Result<Json<Shown>, Problem> {
+    let channel = path.channel()?;
+    query.finish("none")?;
+    let keeps_state = api.namespace(&channel)?.state;
+    let limit = PageLimit { items: 1, bytes: 1 };
+    let page = api.broker().history(&channel, Range::Before(None), limit);
+    let head = page.await?.head;
+    let (keys, more_keys) = if keeps_state {
+        let page = api.broker().state(&channel, KEYS).await?;
+        (Some(page.items.len()), page.more)
+    } else {
+        (None, false)
+    };
+    let mut nodes: Vec<_> = api.gateway.followed(&channel).into_iter().collect();
+    let question = Question::Channel {
+        channel: channel.to_string(),
+    };
+    let answers = api.ask_others(question).await?;
+    nodes.extend(answers.of::<Followed>());
+    let segments = head.lineage.segments().iter();
+    let generation = |segment: &Segment| Generation {
+        generation: Parts::of(&segment.epoch).generation.to_owned(),
+        start: segment.start,
+    };
+    Ok(Json(Shown {
+        generations: segments.map(generation).collect(),
+        log: Channel::new(&channel, &head),
+        keys,
+        more_keys,
+        nodes,
+        silent: answers.silent.iter().map(ToString::to_string).collect(),
     }))
 }
 

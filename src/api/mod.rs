@@ -28,8 +28,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodRouter, delete, get, post},
 };
-use tidewire_protocol::{ChannelName, ErrorCode};
-use tokio::sync::Semaphore;
+use tidewire_protocol::{ChannelName, ErrorCode, Name};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use self::ops::ops_router;
 use self::problem::{Problem, Refusal};
@@ -37,6 +37,7 @@ use crate::{
     auth::ApiKeys,
     broker::Broker,
     config::{Limits, Namespace},
+    control::{Answers, Question},
     gateway::Gateway,
     telemetry::labels::Rejection,
 };
@@ -44,6 +45,8 @@ use crate::{
 /// A request is answered within this, however slow its sender or the broker.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Questions to other nodes asked at once: each is a publication that every node reads.
+const QUESTIONS_MAX: usize = 4;
 /// Bodies held at once, KiB: sixteen batches, hundreds of single publications.
 const BODIES_KIB_MAX: usize = 64 * 1024;
 
@@ -52,6 +55,8 @@ const BODIES_KIB_MAX: usize = 64 * 1024;
 pub struct Api {
     gateway: Arc<Gateway>,
     api_keys: ApiKeys,
+    /// Questions to other nodes that may still be asked; those past it wait for their turn.
+    questions: Semaphore,
     /// KiB of bodies that may still come in; those past it wait for their turn.
     room: Semaphore,
 }
@@ -63,8 +68,26 @@ impl Api {
         Self {
             gateway,
             api_keys,
+            questions: Semaphore::new(QUESTIONS_MAX),
             room: Semaphore::new(BODIES_KIB_MAX),
         }
+    }
+
+    /// Asks nodes for what only they know.
+    async fn ask(&self, question: Question, nodes: Vec<Name>) -> Result<Answers, Refusal> {
+        let _turn = self.turn().await?;
+        Ok(self.gateway.control.ask(question, nodes).await)
+    }
+
+    /// The same of every other node.
+    async fn ask_others(&self, question: Question) -> Result<Answers, Refusal> {
+        let _turn = self.turn().await?;
+        Ok(self.gateway.ask_others(question).await)
+    }
+
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, Refusal> {
+        let closed = |_closed| Refusal::new(ErrorCode::Unavailable, "the node leaves");
+        self.questions.acquire().await.map_err(closed)
     }
 
     fn broker(&self) -> &dyn Broker {
@@ -85,12 +108,15 @@ impl Api {
 }
 
 /// Every route below `/v1`; the test of the OpenAPI document reads them here.
-fn routes() -> [(&'static str, MethodRouter<Arc<Api>>); 13] {
+fn routes() -> [(&'static str, MethodRouter<Arc<Api>>); 14] {
     [
         ("/publish", post(publish::publish)),
         ("/batch", post(publish::batch)),
         ("/channels", get(channels::list)),
-        ("/channels/{channel}", delete(channels::forget)),
+        (
+            "/channels/{channel}",
+            get(channels::show).delete(channels::forget),
+        ),
         ("/channels/{channel}/history", get(read::history)),
         (
             "/channels/{channel}/history/{offset}",
@@ -98,6 +124,7 @@ fn routes() -> [(&'static str, MethodRouter<Arc<Api>>); 13] {
         ),
         ("/channels/{channel}/state", get(read::state)),
         ("/channels/{channel}/presence", get(read::presence)),
+        ("/sessions", get(sessions::list)),
         (
             "/sessions/{session}",
             get(sessions::show).delete(sessions::end),

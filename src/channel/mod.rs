@@ -15,6 +15,7 @@ mod reading;
 mod segments;
 #[cfg(test)]
 mod tests;
+mod told;
 mod writing;
 
 use std::sync::{
@@ -30,6 +31,7 @@ use self::{
     log::{Log, Phase, lane, next_version},
     readers::Readers,
     segments::Segments,
+    told::Tally,
 };
 pub use self::{
     frames::Frames,
@@ -39,6 +41,7 @@ pub use self::{
     readers::{Reader, ReaderKey},
     reading::{LocalHead, Look, Place},
     segments::{Boundary, Standing},
+    told::Told,
     writing::{Appended, Settled},
 };
 use crate::telemetry::metrics::NamespaceMetrics;
@@ -56,6 +59,7 @@ pub struct Channel {
     dirty: AtomicBool,
     /// When a reader last read here, Unix ms: tails that nobody reads go first.
     read_at: AtomicU64,
+    told: Tally,
     log: Mutex<Log>,
     readers: Mutex<ReaderList>,
 }
@@ -105,6 +109,7 @@ impl Channel {
             tail_bytes: options.tail_bytes,
             dirty: AtomicBool::new(false),
             read_at: AtomicU64::new(0),
+            told: Tally::default(),
             log: Mutex::new(Log {
                 phase: Phase::Cutting(None),
                 life: 0,
@@ -181,6 +186,16 @@ impl Channel {
                 self.log.lock().compacted[at] = None;
             }
         }
+    }
+
+    /// A reader here was told of a gap, or of a rewind that took something back.
+    pub fn tell(&self, gap: bool, rewind: bool) {
+        self.told.add(gap, rewind);
+    }
+
+    /// What readers here were told since the node follows it.
+    pub fn told(&self) -> Told {
+        self.told.told()
     }
 
     /// How many readers there are.

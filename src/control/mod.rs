@@ -8,6 +8,7 @@ mod follower;
 mod nodes;
 mod orders;
 mod outbox;
+mod questions;
 mod revocations;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ pub use self::{
     follower::{Follower, Heard},
     nodes::{Lease, Nodes},
     orders::{CONTROL, Order, of_node},
+    questions::{Answers, Question, Wanted},
     revocations::{TTL_MS_MAX, Target},
 };
 use crate::{
@@ -65,6 +67,8 @@ pub struct Control {
     /// When `$sys:control` was last read to its head, and this node's own channel.
     verified: Arc<Verified>,
     own_verified: Arc<Verified>,
+    /// Counts the questions asked.
+    asked: AtomicU64,
     /// The probes sent, and the last that came back.
     probes: AtomicU64,
     probed: watch::Sender<u64>,
@@ -81,6 +85,7 @@ impl Control {
             outbox: Outbox::default(),
             verified: Arc::default(),
             own_verified: Arc::default(),
+            asked: AtomicU64::new(0),
             probes: AtomicU64::new(0),
             probed: watch::Sender::new(0),
         }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tidewire_protocol::{ChannelName, Name, Payload, Publication, frame::Acknowledge};
 
+use super::questions::Question;
 use crate::broker::{Publish, Retention};
 
 /// Orders for every node, and revocations as keyed state.
@@ -45,6 +46,15 @@ pub enum Order {
     },
     /// This node is to leave, as on SIGTERM.
     Leave,
+    /// An operator's question, to be answered to the node that asks.
+    Ask {
+        /// Counts the questions of that node.
+        n: u64,
+        /// The node that asks.
+        by: String,
+        /// What it asks.
+        question: Question,
+    },
     /// Comes back to the node that sent it.
     Probe {
         /// Counts the probes of that node.

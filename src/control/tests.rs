@@ -280,3 +280,44 @@ async fn nodes_know_who_lives_and_who_takes_clients() {
     sleep(Duration::from_secs(3)).await;
     assert_eq!(*nodes.lapses().borrow(), 1, "its own lease had ended");
 }
+
+fn about_channel() -> Question {
+    Question::Channel {
+        channel: "news".to_owned(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_is_answered_by_those_that_live_and_the_others_are_named() {
+    let lab = Cluster::on_test_clock();
+    let (one, two) = (Node::boot(&lab, "n-1"), Node::boot(&lab, "n-2"));
+    let mut follower = joined(&two).await;
+    let answering = async {
+        loop {
+            let Heard::Entries(entries) = follower.next().await else {
+                continue;
+            };
+            for order in entries.iter().filter_map(|entry| Order::read(entry)) {
+                if let Order::Ask { n, by, question } = order {
+                    assert_eq!(question, about_channel());
+                    // An answer to another question is passed over.
+                    two.control.answer(&by, n + 1, Some(2.into())).await;
+                    two.control.answer(&by, n, Some(1.into())).await;
+                }
+            }
+        }
+    };
+    let names = ["n-2", "n-3"].map(|name| Name::new(name).unwrap());
+    let begun = Instant::now();
+    let asking = one.control.ask(about_channel(), names.to_vec());
+    let answers = tokio::select! {
+        answers = asking => answers,
+        () = answering => unreachable!("it answers for ever"),
+    };
+    assert!(begun.elapsed() < Duration::from_secs(3));
+    assert_eq!(answers.of::<u64>().collect::<Vec<_>>(), [1]);
+    assert_eq!(answers.silent, names[1..]);
+    one.link.cut(true);
+    let away = one.control.ask(about_channel(), names.to_vec()).await;
+    assert_eq!((away.said.len(), &*away.silent), (0, &names[..]));
+}

@@ -248,12 +248,17 @@ impl Connection {
         for step in steps {
             if let Some(sub) = session.sub_mut(step.slot) {
                 count(step, sub, &self.gateway.metrics);
+                let (gap, rewind) = (step.gap.is_some(), step.takes_back(sub));
                 if step.delivered > 0 {
                     sub.channel.touch(now_ms);
                     let wait_ms = sub.wishes.hz.map_or(0, |hz| 1000 / u64::from(hz.max(1)));
                     sub.due_ms = now_ms + wait_ms;
                 }
                 step.take_effect(sub);
+                if gap || rewind {
+                    sub.channel.tell(gap, rewind);
+                    session.told.add(gap, rewind);
+                }
             }
         }
     }

@@ -21,7 +21,7 @@ use crate::{
     clock,
     presence::Membership,
     random,
-    session::{Session, Stored, StoredSub, decode_checkpoint},
+    session::{Events, Session, Stored, StoredSub, What, decode_checkpoint},
     store::{Fence, SessionId, StoreError},
     telemetry::labels::{ClaimOutcome, Rejection, ResumeOutcome},
 };
@@ -108,6 +108,12 @@ pub async fn open(connection: &Arc<Connection>, hello: Hello) -> Option<Opened> 
         Some(Membership { channel, member })
     });
     subscribe::resume(connection, wanted, dropped.collect()).await;
+    if resumed {
+        connection.with_session(|session| {
+            let went = What::Resumed(session.recoveries);
+            session.events.push(gateway.event(went));
+        });
+    }
     gateway.checkpoints.note(connection);
     if resumed {
         gateway
@@ -173,11 +179,12 @@ fn welcome(connection: &Arc<Connection>, claimed: &Claimed, identity: Identity, 
         expires: identity.expires_ms,
         node: gateway.node.to_string(),
     }));
-    connection.set_session(Box::new(Session::new(
-        claimed.id.clone(),
-        claimed.fence,
-        identity,
-    )));
+    let mut session = Session::new(claimed.id.clone(), claimed.fence, identity);
+    match &claimed.stored {
+        Some(stored) => session.events = Events::from_stored(stored.events.clone()),
+        None => session.events.push(gateway.event(What::Began)),
+    }
+    connection.set_session(Box::new(session));
     connection.send(&[frame]);
 }
 

@@ -13,6 +13,7 @@ mod drain;
 mod ending;
 mod gate;
 mod hello;
+pub mod known;
 mod load;
 #[cfg(test)]
 pub mod memory;
@@ -40,7 +41,7 @@ use std::{
 
 use dashmap::DashMap;
 use tidewire_protocol::{ChannelName, CloseCode, Name};
-use tokio::sync::SetOnce;
+use tokio::sync::{Semaphore, SetOnce};
 
 pub use self::{
     admission::Admission,
@@ -58,11 +59,14 @@ use crate::{
     control::{Control, Lease},
     feed::Feed,
     presence::{Change, Membership, Owner, Presence},
-    session::Member,
+    session::{Event, Member, What},
     store::{Checkpoint, CheckpointStore, Fence, SessionId, StoreError, Write},
     tasks::Tasks,
     telemetry::{labels::PublicationSource, metrics::Metrics},
 };
+
+/// Questions of other nodes answered at once: each looks at every session in turn.
+const QUESTIONS_MAX: usize = 4;
 
 /// What the gateway is built from.
 #[derive(Debug)]
@@ -90,6 +94,8 @@ pub struct Gateway {
     gate: Arc<Gate>,
     checkpoints: Checkpoints,
     sessions: DashMap<SessionId, Arc<Connection>>,
+    /// How many questions of other nodes may be answered at once.
+    questions: Arc<Semaphore>,
     /// Told when an operator wants the node gone.
     dismissed: SetOnce<()>,
     last_id: AtomicU64,
@@ -115,6 +121,7 @@ impl Gateway {
             gate,
             checkpoints: Checkpoints::default(),
             sessions: DashMap::new(),
+            questions: Arc::new(Semaphore::new(QUESTIONS_MAX)),
             dismissed: SetOnce::new(),
             last_id: AtomicU64::new(0),
         })
@@ -242,6 +249,12 @@ impl Gateway {
     /// The connection ended: its session goes into the store and its members wait out their
     /// grace. A session that was taken over is left to its new owner.
     async fn end(&self, connection: &Arc<Connection>) {
+        // A node that leaves writes sessions down before it tells their clients.
+        let leaving = || self.admission.is_draining().then_some(CloseCode::Draining);
+        let code = connection.closing().or_else(leaving);
+        let code = code.map(CloseCode::number);
+        let ended = What::Closed { code };
+        connection.with_session(|session| session.events.push(self.event(ended)));
         let write = checkpoints::write_of(self, connection, false);
         let Some(mut session) = connection.take_session() else {
             return;
@@ -262,6 +275,15 @@ impl Gateway {
             self.presence.moved(&owner, members).await;
         } else {
             self.presence.leave_later(owner, members);
+        }
+    }
+
+    /// Something that happened to a session here and now.
+    fn event(&self, what: What) -> Event {
+        Event {
+            at: clock::now_ms(),
+            node: Box::from(self.node.as_str()),
+            what,
         }
     }
 

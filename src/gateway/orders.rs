@@ -82,9 +82,12 @@ async fn act(gateway: &Arc<Gateway>, publication: &Publication) {
         Some(Order::End { session }) => {
             gateway.disconnect(&SessionId(Arc::from(session))).await;
         }
+        Some(Order::Ask { n, by, question }) if !gateway.control.is_own(&by) => {
+            gateway.answer_to(by, n, question);
+        }
         Some(Order::Leave) => gateway.dismiss(),
         Some(Order::Probe { n }) => gateway.control.probe_heard(n),
-        Some(Order::Disconnect { .. }) | None => {}
+        Some(Order::Disconnect { .. } | Order::Ask { .. }) | None => {}
     }
 }
 

@@ -88,6 +88,7 @@ pub fn place(
             (start.position, start.recovery, start.rewind)
         }
     };
+    session.recoveries.count(recovery);
     let frame = Frame::Subscribed {
         i: sub.i,
         channel: channel.name().clone(),
@@ -137,7 +138,11 @@ fn rewind_at_once(connection: &Connection, out: &mut Out, slot: u8, boundary: Bo
     {
         let mut step = Step::at(slot, sub);
         step.cross(sub, boundary, &mut message);
+        let rewind = step.takes_back(sub);
         step.take_effect(sub);
+        if rewind {
+            sub.channel.tell(false, true);
+        }
         out.push_message(message);
     }
 }

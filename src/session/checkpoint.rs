@@ -10,12 +10,17 @@ use tidewire_protocol::{
     command::{Fallback, Mode},
 };
 
-use super::{Member, Phase, Session, Sub};
+use super::{
+    Event, Member, Phase, Session, Sub,
+    events::{Recoveries, What},
+};
 
 /// A session as the store has it.
 #[derive(Debug, Default, PartialEq)]
 pub struct Stored {
     pub subs: Vec<StoredSub>,
+    /// What happened to the session, oldest first.
+    pub events: Vec<Event>,
 }
 
 /// A subscription as the store has it.
@@ -34,6 +39,58 @@ pub struct StoredSub {
 struct Body {
     #[serde(default)]
     subs: Vec<Entry>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    events: Vec<Happened>,
+}
+
+/// An event in few bytes; one of a kind this version does not know is passed over.
+#[derive(Serialize, Deserialize)]
+struct Happened {
+    at: u64,
+    n: Box<str>,
+    #[serde(default)]
+    k: u8,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    v: Vec<u16>,
+}
+
+const BEGAN: u8 = 1;
+const RESUMED: u8 = 2;
+const CLOSED: u8 = 3;
+
+impl Happened {
+    fn of(event: &Event) -> Self {
+        let (k, v) = match event.what {
+            What::Began => (BEGAN, Vec::new()),
+            What::Resumed(Recoveries { full, reset, fresh }) => (RESUMED, vec![full, reset, fresh]),
+            What::Closed { code } => (CLOSED, code.into_iter().collect()),
+        };
+        Self {
+            at: event.at,
+            n: event.node.clone(),
+            k,
+            v,
+        }
+    }
+
+    fn event(self) -> Option<Event> {
+        let number = |at: usize| self.v.get(at).copied();
+        let what = match self.k {
+            BEGAN => What::Began,
+            RESUMED => What::Resumed(Recoveries {
+                full: number(0)?,
+                reset: number(1)?,
+                fresh: number(2)?,
+            }),
+            CLOSED => What::Closed { code: number(0) },
+            _unknown => return None,
+        };
+        Some(Event {
+            at: self.at,
+            node: self.n,
+            what,
+        })
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -84,6 +141,7 @@ fn entry(sub: &Sub) -> Entry {
 pub(super) fn encode(session: &Session) -> Bytes {
     let body = Body {
         subs: session.subs().map(|(_, sub)| entry(sub)).collect(),
+        events: session.events.as_slice().iter().map(Happened::of).collect(),
     };
     rmp_serde::to_vec_named(&body).map_or_else(|_never_fails_in_memory| Bytes::new(), Bytes::from)
 }
@@ -125,5 +183,10 @@ pub fn decode(body: &[u8]) -> Option<Stored> {
     let body: Body = rmp_serde::from_slice(body).ok()?;
     Some(Stored {
         subs: body.subs.into_iter().filter_map(stored).collect(),
+        events: body
+            .events
+            .into_iter()
+            .filter_map(Happened::event)
+            .collect(),
     })
 }

@@ -6,6 +6,7 @@
 
 mod bucket;
 mod checkpoint;
+mod events;
 mod pages;
 mod start;
 mod step;
@@ -24,13 +25,14 @@ use tidewire_protocol::{
 pub use self::{
     bucket::Bucket,
     checkpoint::{Stored, StoredSub, decode as decode_checkpoint},
+    events::{Event, Events, Recoveries, What},
     pages::{Loaded, Need, Paged, put},
     start::{Start, StartRequest, plan},
     step::{End, Step},
 };
 use crate::{
     auth::Identity,
-    channel::{Channel, Place, ReaderKey},
+    channel::{Channel, Place, ReaderKey, Told},
     store::{Fence, SessionId},
 };
 
@@ -138,6 +140,12 @@ pub struct Session {
     pub fence: Fence,
     pub identity: Identity,
     subs: Vec<Option<Sub>>,
+    /// What happened to it, for operators.
+    pub events: Events,
+    /// How the subscriptions of this connection began.
+    pub recoveries: Recoveries,
+    /// What its client was told on this connection.
+    pub told: Told,
     next_number: u32,
     unwritten: Unwritten,
 }
@@ -160,9 +168,17 @@ impl Session {
             fence,
             identity,
             subs: Vec::new(),
+            events: Events::new(),
+            recoveries: Recoveries::none(),
+            told: Told::nothing(),
             next_number: 0,
             unwritten: Unwritten::None,
         }
+    }
+
+    /// When it came to this connection, Unix ms.
+    pub fn since_ms(&self) -> u64 {
+        self.events.as_slice().last().map_or(0, |event| event.at)
     }
 
     /// How many subscriptions it holds.

@@ -57,6 +57,11 @@ impl Step {
         sub.floor = sub.floor.min(self.kept);
     }
 
+    /// Whether it takes back something the client had seen.
+    pub const fn takes_back(&self, before: &Sub) -> bool {
+        self.kept < before.progress.cursor
+    }
+
     /// Reads a subscription into the message, at most `bytes_max` of frames.
     pub fn read(slot: u8, sub: &Sub, message: &mut Message, bytes_max: usize) -> (Self, End) {
         let mut step = Self::at(slot, sub);

@@ -5,10 +5,9 @@
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { chromium } from "playwright-core";
+import { launch, WITHIN_MS } from "./chromium.mjs";
 import { DevNode } from "./node.mjs";
 
-const WITHIN_MS = 30_000;
 const EVERY = ["orders:demo", "chat:lobby"];
 const ALL = [...EVERY, "dash:demo"];
 
@@ -17,18 +16,7 @@ let browser;
 
 before(async () => {
   node = await DevNode.start();
-  browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM_BIN ?? "/usr/bin/chromium",
-    args: [
-      "--no-sandbox",
-      "--disable-gpu",
-      "--disable-quic",
-      "--no-first-run",
-      "--disable-background-networking",
-      "--disable-component-update",
-      "--disable-sync",
-    ],
-  });
+  browser = await launch();
 });
 
 after(async () => {

@@ -82,6 +82,7 @@ async fn a_resume_on_another_node_goes_on_and_closes_the_old_connection() {
 #[tokio::test]
 async fn an_operator_sees_and_ends_a_session_of_another_node() {
     let hub = Hub::start().await;
+    hub.two.knows_nodes(2).await;
     let mut client = hub.one.client("ada").await;
     client.sub("news", json!({})).await;
     let path = format!(
@@ -91,7 +92,7 @@ async fn an_operator_sees_and_ends_a_session_of_another_node() {
     let (status, shown) = call(&hub.two, "GET", &path, Value::Null).await;
     assert_eq!(
         (status, &shown["live"], &shown["node"]),
-        (200, &json!(false), &client.welcome["node"])
+        (200, &json!(true), &client.welcome["node"])
     );
     let (_, own) = call(&hub.one, "GET", &path, Value::Null).await;
     assert_eq!(
@@ -105,6 +106,73 @@ async fn an_operator_sees_and_ends_a_session_of_another_node() {
     for node in [&hub.one, &hub.two] {
         assert_eq!(call(node, "GET", &path, Value::Null).await.0, 404);
     }
+}
+
+#[tokio::test]
+async fn whichever_node_is_asked_tells_what_happened_to_a_session() {
+    let hub = Hub::start().await;
+    hub.one.knows_nodes(2).await;
+    let mut client = hub.one.client("ada").await;
+    client.sub("news", json!({})).await;
+    let position = client.publish("news", json!(1)).await;
+    let first = client.welcome["node"].clone();
+    let session = client.cut();
+    let sub = json!({"ch": "news", "e": position["e"], "o": position["o"]});
+    let mut back = resume(&hub.two, "ada", &session, json!({"subs": [sub]})).await;
+    // Answered after all of the hello was.
+    back.publish("news", json!(2)).await;
+    let path = format!("/v1/sessions/{}", session.id.as_str().unwrap());
+    for node in [&hub.one, &hub.two] {
+        let (status, shown) = call(node, "GET", &path, Value::Null).await;
+        assert_eq!((status, &shown["live"]), (200, &json!(true)), "{shown}");
+        assert_eq!(shown["node"], back.welcome["node"]);
+        assert_eq!(shown["user"], "ada");
+        let events = shown["events"].as_array().unwrap();
+        let (began, resumed) = (&events[0], events.last().unwrap());
+        assert_eq!((&began["what"], &began["node"]), (&json!("began"), &first));
+        assert_eq!(resumed["what"], "resumed", "{shown}");
+        assert_eq!(resumed["node"], back.welcome["node"]);
+        assert_eq!(
+            (&resumed["full"], &resumed["reset"]),
+            (&json!(1), &json!(0))
+        );
+    }
+}
+
+#[tokio::test]
+async fn sessions_and_readers_of_a_channel_are_found_on_every_node() {
+    let hub = Hub::start().await;
+    hub.one.knows_nodes(2).await;
+    let mut here = hub.one.client("ada").await;
+    let mut there = hub.two.client("adam").await;
+    here.sub("orders:1", json!({})).await;
+    there.sub("orders:1", json!({})).await;
+    there
+        .publish_with("orders:1", json!({"k": "status", "d": 1}))
+        .await;
+    let found = async |query: &str| {
+        let path = format!("/v1/sessions?{query}");
+        let (status, body) = call(&hub.one, "GET", &path, Value::Null).await;
+        assert_eq!((status, &body["silent"]), (200, &json!([])), "{body}");
+        let sessions = body["sessions"].as_array().unwrap().iter();
+        sessions
+            .map(|session| session["user"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(found("user=ad").await, ["adam", "ada"]);
+    assert_eq!(found("user=ada&exact=true").await, ["ada"]);
+    let id = there.welcome["session"]["id"].as_str().unwrap();
+    assert_eq!(found(&format!("session={}", &id[..12])).await, ["adam"]);
+    assert!(found("user=nobody").await.is_empty());
+    let (_, channel) = call(&hub.one, "GET", "/v1/channels/orders:1", Value::Null).await;
+    assert_eq!(
+        (&channel["offset"], &channel["keys"]),
+        (&json!(1), &json!(1))
+    );
+    let mut nodes = channel["nodes"].as_array().unwrap().clone();
+    nodes.retain(|node| node["subscribers"] == 1);
+    assert_eq!(nodes.len(), 2, "{channel}");
+    assert_ne!(channel["generations"][0]["generation"], "", "{channel}");
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@ mod hello;
 mod journeys;
 mod metrics;
 mod modes;
+mod operators;
 mod pages;
 mod presence;
 mod proxy;

@@ -118,6 +118,11 @@ impl TestNode {
         node
     }
 
+    /// Waits until an operator wants the node to leave.
+    pub async fn dismissed(&self) {
+        self.node.as_ref().unwrap().gateway().dismissed().await;
+    }
+
     /// Leaves, as on SIGTERM.
     pub async fn stop(&mut self) {
         self.node.take().unwrap().stop().await;

@@ -6,8 +6,9 @@ import { Api } from "./api.ts";
 import { Cluster, isGone, total, type Node } from "./cluster.ts";
 import { Deeds } from "./deeds.ts";
 import { Door, NotLetIn } from "./door.ts";
-import { at } from "./dom.ts";
+import { at, fill, h } from "./dom.ts";
 import { Feed, type Standing } from "./feed.ts";
+import { Find } from "./find.ts";
 import * as show from "./format.ts";
 import { Plots } from "./plots.ts";
 import { Table } from "./table.ts";
@@ -19,6 +20,7 @@ class Page {
   private readonly api = new Api(this.door);
   private readonly cluster = new Cluster();
   private readonly deeds = new Deeds();
+  private readonly find = new Find(this.api, this.deeds, () => this.cluster.now());
   private readonly plots = new Plots(this.cluster);
   private readonly table = new Table(this.cluster, (node) => void this.drain(node));
   private feed: Feed | undefined;
@@ -76,6 +78,7 @@ class Page {
     at("gate").hidden = true;
     at("leave").hidden = !this.door.hasKey;
     this.feed = new Feed(this.door, this.cluster, () => this.soon(), (error) => this.gate(said(error)));
+    this.find.begin();
   }
 
   private leave(): void {
@@ -154,9 +157,9 @@ function summary(nodes: readonly Node[]): string {
 function pill(standing: Standing | undefined): void {
   const [state, text] = standing === undefined ? ["closed", "Not connected"] : standing.staleSince > 0 && standing.state === "online" ? ["stale", "Stale"] : [standing.state, STATES[standing.state]];
   at("pill").dataset["state"] = state;
-  const shown = at("pill-text");
-  const whole = standing?.state === "online" && standing.node !== "" ? `${text} · ${standing.node}` : text;
-  if (shown.textContent !== whole) shown.textContent = whole;
+  const where = standing?.state === "online" && standing.node !== "" ? ` · ${standing.node}` : "";
+  const [shown, whole] = [at("pill-text"), text + where];
+  if (shown.textContent !== whole) fill(shown, text, where !== "" && h("span", {}, where));
 }
 
 const STATES: Record<Standing["state"], string> = { connecting: "Connecting", online: "Live", offline: "Reconnecting", blocked: "Refused", closed: "Closed" };

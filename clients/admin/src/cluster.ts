@@ -70,7 +70,7 @@ export type Standing = "living" | "draining" | "unready" | "left" | "vanished";
 
 export interface Node {
   name: string;
-  /** Its colour, counted from 0 in the order they were met. */
+  /** Its colour: below COLOURS one of its own. */
   colour: number;
   lease: Lease | undefined;
   standing: Standing;
@@ -82,12 +82,13 @@ export interface Node {
 }
 
 export const PAST_MS = 15 * 60_000;
+/** Nodes with a colour of their own; the others share a grey. */
+export const COLOURS = 8;
 /** Points of one node: one a second while the page is open. */
 const POINTS_MAX = 1_000;
 
 export class Cluster {
   private readonly known = new Map<string, Node>();
-  private colours = 0;
   /** Broker's clock minus the page's, as the least delay seen tells it. */
   private skew: number | undefined;
 
@@ -153,10 +154,18 @@ export class Cluster {
     if (node.points.length > POINTS_MAX) node.points.shift();
   }
 
+  /** By its name, so that it is the same in every page, unless another node has it: then the next that is free. */
+  private colour(name: string): number {
+    const own = [...name].reduce((sum, letter) => (sum * 31 + letter.charCodeAt(0)) % 9973, 7) % COLOURS;
+    const taken = new Set([...this.known.values()].map((node) => node.colour));
+    for (let step = 0; step < COLOURS; step++) if (!taken.has((own + step) % COLOURS)) return (own + step) % COLOURS;
+    return COLOURS;
+  }
+
   private met(name: string): Node {
     let node = this.known.get(name);
     if (node === undefined) {
-      node = { name, colour: this.colours++, lease: undefined, standing: "vanished", heard: 0, points: [], drainedFrom: undefined };
+      node = { name, colour: this.colour(name), lease: undefined, standing: "vanished", heard: 0, points: [], drainedFrom: undefined };
       this.known.set(name, node);
     }
     return node;

@@ -17,7 +17,7 @@ export class Happened {
   private readonly top = h("span", { class: "top" });
 
   constructor() {
-    const title = h("span", {}, "Resumes, ", h("span", { class: "bad" }, "gaps and rewinds"));
+    const title = h("span", {}, h("i", { class: "key resumed" }), "Resumes ", h("i", { class: "key bad" }), "Gaps, rewinds");
     this.element = h("figure", { class: "plot", id: "plot-resumes" }, h("figcaption", {}, title, this.figure), h("div", { class: "area" }, this.picture, this.top, axis()));
   }
 

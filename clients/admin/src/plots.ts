@@ -2,15 +2,13 @@
  * The last quarter of an hour as small plots: one line for each node, the same time under all of them. Draws what
  * cluster.ts holds; app.ts owns one. Pointing at one plot, or the arrow keys on it, read every plot at that time.
  */
-import { isGone, PAST_MS, type Cluster, type Node, type Point } from "./cluster.ts";
+import { COLOURS, isGone, PAST_MS, type Cluster, type Node, type Point } from "./cluster.ts";
 import { at, fill, h, svg } from "./dom.ts";
 import * as show from "./format.ts";
 import { Happened } from "./happened.ts";
 
-/** Nodes with a colour of their own; the others share a grey. */
-export const COLOURS = 8;
 export const WIDTH = 300;
-export const HEIGHT = 84;
+export const HEIGHT = 100;
 /** Columns of a line: several points in one are drawn as their largest. */
 const COLUMNS = 150;
 /** Points further apart than this are not joined: the node said nothing in between. */
@@ -26,8 +24,9 @@ interface Metric {
   show(value: number | null): string;
   /** How several nodes are one figure. */
   all: "sum" | "worst";
-  /** The axis ends here at least. */
+  /** The axis ends here at least, and at a round number of units. */
   least: number;
+  unit?: number;
 }
 
 const METRICS: readonly Metric[] = [
@@ -37,7 +36,7 @@ const METRICS: readonly Metric[] = [
   { id: "p99", title: "Delivery time, 99 %", of: (p) => p.delivery_p99, show: show.bound, all: "worst", least: 0.01 },
   { id: "lag", title: "Behind the head, 99 %", of: (p) => p.lag_p99, show: show.lag, all: "worst", least: 4 },
   { id: "cpu", title: "CPU, cores", of: (p) => p.cpu, show: show.cores, all: "sum", least: 0.2 },
-  { id: "memory", title: "Memory", of: (p) => p.memory, show: show.bytes, all: "sum", least: 64 << 20 },
+  { id: "memory", title: "Memory", of: (p) => p.memory, show: show.bytes, all: "sum", least: 64 << 20, unit: 1 << 20 },
 ];
 
 export class Plots {
@@ -97,7 +96,8 @@ class Plot {
     const lines = nodes.map((node) => ({ node, points: node.points.filter((point) => point.at >= begin) }));
     const drawn = lines.filter(({ points }) => points.length > 0);
     const values = drawn.flatMap(({ points }) => points.map((point) => metric.of(point) ?? 0));
-    const high = nice(Math.max(metric.least, ...values.slice(0, 20_000)));
+    const unit = metric.unit ?? 1;
+    const high = unit * nice(values.reduce((most, value) => Math.max(most, value), metric.least) / unit);
     const x = (at: number): number => ((at - begin) / PAST_MS) * WIDTH;
     const y = (value: number): number => HEIGHT - 1 - (Math.min(value, high) / high) * (HEIGHT - 10);
     this.picture.replaceChildren(svg("line", { class: "rule", x1: 0, x2: WIDTH, y1: y(high), y2: y(high) }), svg("line", { class: "rule", x1: 0, x2: WIDTH, y1: y(high / 2), y2: y(high / 2) }));

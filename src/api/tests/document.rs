@@ -242,6 +242,13 @@ async fn answers_are_of_their_schemas() {
         ),
         ("GET", "/v1/channels", String::new(), "Channels"),
         ("GET", "/v1/nodes", String::new(), "Nodes"),
+        ("GET", "/v1/sessions?user=a", String::new(), "Sessions"),
+        (
+            "GET",
+            "/v1/channels/orders:1",
+            String::new(),
+            "ChannelShown",
+        ),
         ("GET", gone, String::new(), "Problem"),
         ("GET", "/v1/nothing", String::new(), "Problem"),
         (

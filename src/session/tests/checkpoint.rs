@@ -53,6 +53,16 @@ proptest! {
         for slot in removed {
             session.remove(slot);
         }
+        let happened = [
+            What::Began,
+            What::Closed { code: None },
+            What::Resumed(Recoveries { full: 2, reset: 1, fresh: 0 }),
+            What::Closed { code: Some(4512) },
+        ];
+        for what in happened {
+            session.events.push(Event { at: 7, node: Box::from("n-1"), what });
+        }
+        let events = session.events.as_slice().to_vec();
         let expected: Vec<_> = session
             .subs()
             .map(|(_, sub)| StoredSub {
@@ -65,7 +75,7 @@ proptest! {
             })
             .collect();
         let stored = decode_checkpoint(&session.checkpoint());
-        prop_assert_eq!(stored, Some(Stored { subs: expected }));
+        prop_assert_eq!(stored, Some(Stored { subs: expected, events }));
     }
 
     #[test]

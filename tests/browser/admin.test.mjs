@@ -170,4 +170,10 @@ test("a hub of three nodes: the key, a node killed, a node drained, and a Redis 
   redis.signal("SIGCONT");
   await page.waitForFunction(() => document.querySelector("#banner").hidden && document.querySelector("#pill").dataset.state === "online");
   await shows(page, 1);
+
+  await one.crash();
+  await page.locator("#banner[data-state=offline]", { hasText: "goes on by itself" }).waitFor();
+  await one.restart();
+  await page.locator("#nodes tr[data-standing=living]", { hasText: "this page" }).waitFor();
+  await page.waitForFunction(() => document.querySelector("#banner").hidden);
 });

@@ -31,10 +31,10 @@ interface Metric {
 
 const METRICS: readonly Metric[] = [
   { id: "connections", title: "Connections", of: (p) => p.connections, show: show.count, all: "sum", least: 4 },
-  { id: "deliveries", title: "Deliveries a second", of: (p) => p.deliveries, show: show.rate, all: "sum", least: 4 },
-  { id: "publications", title: "Publications a second", of: (p) => p.publications, show: show.rate, all: "sum", least: 4 },
-  { id: "p99", title: "Delivery time, 99 %", of: (p) => p.delivery_p99, show: show.bound, all: "worst", least: 0.01 },
-  { id: "lag", title: "Behind the head, 99 %", of: (p) => p.lag_p99, show: show.lag, all: "worst", least: 4 },
+  { id: "deliveries", title: "Deliveries/s", of: (p) => p.deliveries, show: show.rate, all: "sum", least: 4 },
+  { id: "publications", title: "Publications/s", of: (p) => p.publications, show: show.rate, all: "sum", least: 4 },
+  { id: "p99", title: "Delivery, 99 %", of: (p) => p.delivery_p99, show: show.bound, all: "worst", least: 0.01 },
+  { id: "lag", title: "Lag, 99 %", of: (p) => p.lag_p99, show: show.lag, all: "worst", least: 4 },
   { id: "cpu", title: "CPU, cores", of: (p) => p.cpu, show: show.cores, all: "sum", least: 0.2 },
   { id: "memory", title: "Memory", of: (p) => p.memory, show: show.bytes, all: "sum", least: 64 << 20, unit: 1 << 20 },
 ];

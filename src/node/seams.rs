@@ -81,7 +81,7 @@ impl Seams {
         let announce = Arc::clone(logs) as _;
         Self {
             broker: RedisBroker::start(redis.clone(), lanes, &announce, tasks),
-            store: Arc::new(RedisStore::new(redis, node.clone())),
+            store: Arc::new(RedisStore::start(redis, node.clone(), tasks)),
             storage: None,
             alone: false,
         }

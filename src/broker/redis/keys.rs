@@ -13,8 +13,8 @@
 //! | `due:<channel>` | sorted set: keys and tombstones by their end | as `meta` |
 //! | `id:<hash>:<channel>` | string: digest of the body, offset, epoch of a publication id | the id's lifetime |
 //! | `names`, `ends` | sorted sets: names of channels in order; until when each is listed | as the longest `meta` |
-//! | `session:<session>` | hash: attempt, nonce, node, body | the session's lifetime |
-//! | `announce:<channel>` | pub/sub channel, not a key | |
+//! | `session:<session>` | string: attempt, nonce, node, line feed, body | the session's lifetime |
+//! | `log:<channel>` as a channel of pub/sub, which has names of its own | what was appended is announced under it | |
 //!
 //! Names are escaped so that none can break out of its place. Never talks to Redis.
 

@@ -1,8 +1,9 @@
-//! Checkpoint store on Redis: one hash per session, one script per step.
+//! Checkpoint store on Redis: one text per session, one script per step.
 //!
 //! Called through the `CheckpointStore` seam; keys are in `broker::redis::keys`, connections in
 //! `crate::redis`. It never looks inside a body.
 
+mod put;
 #[cfg(test)]
 mod tests;
 
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use tidewire_protocol::Name;
 use tokio::sync::watch;
 
+use self::put::{Gathering, Put, put_all};
 use super::{Checkpoint, CheckpointStore, Claimed, Fence, Held, SessionId, StoreError, Write};
 use crate::{
     broker::{
@@ -22,6 +24,7 @@ use crate::{
         },
     },
     redis::{Call, CallError, Partition, Redis, Script},
+    tasks::Tasks,
 };
 
 /// Most sessions one step extends, so that no step holds Redis up.
@@ -39,14 +42,13 @@ macro_rules! script {
     };
 }
 
-script!(CLAIM, "claim");
-script!(WRITE, "write");
+script!(PUT, "put");
 script!(EXTEND, "extend");
 script!(REMOVE, "remove");
 script!(READ, "read");
 
 /// Every script, for the handshake of each connection.
-pub(crate) static SCRIPTS: [&Script; 5] = [&CLAIM, &WRITE, &EXTEND, &REMOVE, &READ];
+pub(crate) static SCRIPTS: [&Script; 4] = [&PUT, &EXTEND, &REMOVE, &READ];
 
 impl From<Damaged> for StoreError {
     fn from(damaged: Damaged) -> Self {
@@ -61,11 +63,18 @@ pub(crate) struct RedisStore {
     redis: Redis,
     /// This node, named to whoever takes its sessions over.
     node: Name,
+    gathering: Gathering,
 }
 
 impl RedisStore {
-    pub(crate) const fn new(redis: Redis, node: Name) -> Self {
-        Self { redis, node }
+    /// The store of the node of this name; what it gathers is sent as one of its `tasks`.
+    pub(crate) fn start(redis: Redis, node: Name, tasks: &Tasks) -> Self {
+        let gathering = Gathering::start(redis.clone(), tasks);
+        Self {
+            redis,
+            node,
+            gathering,
+        }
     }
 
     fn call_on(
@@ -101,22 +110,35 @@ impl RedisStore {
             .map_err(|_invalid| Damaged("the name of a node"))
     }
 
-    fn write_call(&self, write: &Write) -> Call {
+    fn put(
+        &self,
+        session: &SessionId,
+        fence: Fence,
+        ttl_ms: u64,
+        connected: bool,
+        body: Option<&Bytes>,
+    ) -> Put {
+        let (partition, key) = self.place(session);
+        let node = if connected { self.node.as_str() } else { "" };
+        let [attempt, nonce] = fence_args(fence);
+        // What begins with a sign is a body, be it an empty one.
+        let body = body.map_or_else(Vec::new, |body| [b"+", &body[..]].concat());
+        Put {
+            partition,
+            key,
+            args: [attempt, nonce, node.into(), lifetime(ttl_ms), body],
+        }
+    }
+
+    fn put_write(&self, write: &Write) -> Put {
         let Checkpoint { fence, body } = &write.checkpoint;
-        let node = if write.connected {
-            self.node.as_str()
-        } else {
-            ""
-        };
-        let [attempt, nonce] = fence_args(*fence);
-        let args = vec![
-            attempt,
-            nonce,
-            node.into(),
-            lifetime(write.ttl_ms),
-            body.to_vec(),
-        ];
-        self.call_on(&write.session, &WRITE, args, true)
+        self.put(
+            &write.session,
+            *fence,
+            write.ttl_ms,
+            write.connected,
+            Some(body),
+        )
     }
 }
 
@@ -166,10 +188,8 @@ impl CheckpointStore for RedisStore {
         ttl_ms: u64,
     ) -> BoxFuture<'a, Result<Option<Claimed>, StoreError>> {
         Box::pin(async move {
-            let [attempt, nonce] = fence_args(fence);
-            let args = vec![attempt, nonce, self.node.as_str().into(), lifetime(ttl_ms)];
-            let call = self.call_on(session, &CLAIM, args, true);
-            let Some(mut fields) = taken(self.redis.call(call).await)? else {
+            let put = self.put(session, fence, ttl_ms, true, None);
+            let Some(mut fields) = taken(self.gathering.put(put).await)? else {
                 return Ok(None);
             };
             let body = fields.bytes()?;
@@ -180,8 +200,16 @@ impl CheckpointStore for RedisStore {
 
     fn write(&self, batch: Vec<Write>) -> BoxFuture<'_, Vec<Result<(), StoreError>>> {
         Box::pin(async move {
-            let calls = batch.iter().map(|write| self.write_call(write)).collect();
-            let answers = self.redis.call_all(calls).await;
+            let answers = match &batch[..] {
+                // One that begins comes with others in a storm.
+                [write] if write.connected => {
+                    vec![self.gathering.put(self.put_write(write)).await]
+                }
+                _ => {
+                    let puts = batch.iter().map(|write| self.put_write(write)).collect();
+                    put_all(&self.redis, puts).await
+                }
+            };
             answers
                 .into_iter()
                 .map(|answer| taken(answer).map(|_| ()))

@@ -30,7 +30,7 @@ impl OnRedis {
 
     async fn node(&self, name: &str) -> RedisStore {
         let link = link::connect(&self.server.url(), SCRIPTS.to_vec()).await;
-        let store = RedisStore::new(link.redis.clone(), Name::new(name).unwrap());
+        let store = RedisStore::start(link.redis.clone(), Name::new(name).unwrap(), &link.tasks);
         self.links.lock().unwrap().push(link);
         store
     }
@@ -155,5 +155,47 @@ async fn fences_are_compared_to_the_last_digit() {
             .await
             .unwrap()
             .is_some()
+    );
+}
+
+/// Calls of a command so far, those of scripts among them.
+fn calls(server: &RedisServer, command: &str) -> u64 {
+    let client = ::redis::Client::open(server.url()).unwrap();
+    let mut connection = client.get_connection().unwrap();
+    let mut info = ::redis::cmd("INFO");
+    let stats: String = info.arg("commandstats").query(&mut connection).unwrap();
+    let of = format!("cmdstat_{command}:calls=");
+    let line = stats.lines().find_map(|line| line.strip_prefix(&of));
+    line.map_or(0, |rest| rest.split(',').next().unwrap().parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_storm_of_claims_costs_one_write_each_and_a_few_steps() {
+    let lab = OnRedis::new();
+    let node = lab.node("n-1").await;
+    let sessions: Vec<_> = (0..200)
+        .map(|number| SessionId(Arc::from(format!("s-{number}"))))
+        .collect();
+    let writes = sessions.iter().map(|session| write(session, 1, true));
+    assert!(node.write(writes.collect()).await.iter().all(Result::is_ok));
+    let before = ["evalsha", "set", "mget", "hget"].map(|command| calls(&lab.server, command));
+    let claims = sessions
+        .iter()
+        .map(|session| node.claim(session, fence(2), 60_000));
+    for claimed in futures_util::future::join_all(claims).await {
+        assert_eq!(&claimed.unwrap().unwrap().body[..], b"body");
+    }
+    let after = ["evalsha", "set", "mget", "hget"].map(|command| calls(&lab.server, command));
+    let made: Vec<_> = after
+        .iter()
+        .zip(before)
+        .map(|(now, was)| now - was)
+        .collect();
+    assert_eq!(made[1], 200, "one write for each");
+    // The probe of each second is among them.
+    let others = made[0] + made[2] + made[3];
+    assert!(
+        others < 40,
+        "200 claims in {made:?} steps, writes, reads, looks"
     );
 }

@@ -1,5 +1,6 @@
 -- Reads a session; writes nothing.
 -- Answers {'OK', attempt, nonce, node, body} or {'UNKNOWN'}.
-local stored = redis.call('HMGET', KEYS[2], 'attempt', 'nonce', 'node', 'body')
-if not (stored[1] and stored[2]) then return {'UNKNOWN'} end
-return {'OK', stored[1], stored[2], stored[3] or '', stored[4] or ''}
+local text = redis.call('GET', KEYS[2]) or ''
+local _, ends, attempt, nonce, node = string.find(text, HEADER)
+if not ends then return {'UNKNOWN'} end
+return {'OK', attempt, nonce, node, string.sub(text, ends + 1)}

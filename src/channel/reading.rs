@@ -3,7 +3,7 @@
 //!
 //! Called by `session` for every step. Never changes the log.
 
-use tidewire_protocol::{Epoch, Position, command::Mode};
+use tidewire_protocol::{Encoding, Epoch, Position, command::Mode};
 
 use super::{
     Boundary, Channel, Message, Standing,
@@ -80,6 +80,22 @@ impl Channel {
             reached = reached.max(head.offset);
         }
         log.segments.stand(position, reached)
+    }
+
+    /// Whether this node's log alone says how a reader at a client's position goes on: it is on the
+    /// log, at or below its head, and nothing that only the broker knows (which tombstones were
+    /// dropped) can have passed below it. What the log does not know yet reaches such a reader as
+    /// it reaches all others: with the next comparison of heads.
+    pub fn serves(&self, position: &Position, mode: Mode, encoding: Encoding) -> bool {
+        let log = self.log.lock();
+        let is_in = matches!(log.segments.stand(position, log.head), Standing::In { .. });
+        is_in
+            && match mode {
+                Mode::Every => true,
+                Mode::Latest => log.compacted[lane(encoding)]
+                    .as_ref()
+                    .is_some_and(|view| view.complete_above() <= position.offset),
+            }
     }
 
     /// What a reader does with a page whose head is of `epoch`, in one look at the log.

@@ -102,6 +102,7 @@ pub async fn open(connection: &Arc<Connection>, hello: Hello) -> Option<Opened> 
     }
     tracing::debug!(connection_id = connection.id, session_id = %session.0, resumed, "a session is open");
     let stored = claimed.stored.unwrap_or_default();
+    let before = stored.subs.clone();
     let (wanted, dropped) = wanted(hello.subs, stored.subs, server_side);
     let dropped = dropped.into_iter().filter_map(|sub| {
         let (channel, member) = (sub.channel, sub.member?);
@@ -114,7 +115,8 @@ pub async fn open(connection: &Arc<Connection>, hello: Hello) -> Option<Opened> 
             session.events.push(gateway.event(went));
         });
     }
-    gateway.checkpoints.note(connection);
+    connection.with_session(|session| session.went_on_from(&before));
+    gateway.checkpoints.note_changed(connection);
     if resumed {
         gateway
             .metrics

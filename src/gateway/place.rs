@@ -116,16 +116,14 @@ fn start(sub: &Sub, channel: &Channel, joined: &Joined, head: Option<&Head>) -> 
         fallback: sub.fallback,
         mode: sub.mode,
     };
-    let at = &joined.head.position;
-    let at_head = || Head::of_one(at.clone(), at.offset + 1, 0);
-    let head = head.cloned().unwrap_or_else(at_head);
+    let known = head.map_or(&joined.head.position, |head| &head.position);
     let standing = sub
         .position
         .as_ref()
         .map_or(Standing::Elsewhere, |position| {
-            channel.stand(position, &head.position)
+            channel.stand(position, known)
         });
-    plan(&request, &standing, &joined.head, &head)
+    plan(&request, &standing, &joined.head, head)
 }
 
 /// Goes back to where the log and the client's part, right behind the answer.

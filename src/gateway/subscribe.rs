@@ -100,32 +100,35 @@ async fn begin_all(connection: &Arc<Connection>, wanted: Vec<Wanted>, changes: &
         return;
     }
     let attached = connection.gateway.feed.attach(&options).await;
-    // A log that is followed from here on was just read; what was followed before is met.
-    let is_met =
-        |wanted: &Wanted, attached: &Attached| needs_head(&wanted.sub) && attached.cut.is_none();
-    let met: Vec<_> = accepted
+    // A log that is followed from here on was just read; what was followed before is met, where
+    // the node's log is not enough.
+    let is_met = |wanted: &Wanted, attached: &Attached| {
+        attached.cut.is_none() && needs_head(connection, &wanted.sub, &attached.channel)
+    };
+    let are_met: Vec<bool> = accepted
         .iter()
         .zip(&attached)
-        .filter_map(|(wanted, attached)| Some((wanted, attached.as_ref().ok()?)))
-        .filter(|(wanted, attached)| is_met(wanted, attached))
-        .map(|(_, attached)| Arc::clone(&attached.channel))
+        .map(|(wanted, attached)| attached.as_ref().is_ok_and(|held| is_met(wanted, held)))
+        .collect();
+    let met: Vec<_> = attached
+        .iter()
+        .zip(&are_met)
+        .filter_map(|(attached, is_met)| attached.as_ref().ok().filter(|_| *is_met))
+        .map(|attached| Arc::clone(&attached.channel))
         .collect();
     let heads = connection.gateway.feed.meet(&met).await;
     let mut heads = heads.into_iter().flatten();
-    for ((wanted, attached), option) in accepted.into_iter().zip(attached).zip(options) {
+    let all = accepted.into_iter().zip(attached).zip(are_met).zip(options);
+    for (((wanted, attached), is_met), option) in all {
         let attached = attached.map(|attached| {
-            let head = if is_met(&wanted, &attached) {
-                heads.next()
-            } else {
-                attached.cut
-            };
+            let head = if is_met { heads.next() } else { attached.cut };
             (attached.channel, head)
         });
         match attached {
             Ok((channel, head)) if is_behind(connection, &wanted.sub, &channel, head.as_ref()) => {
                 refuse(connection, wanted, BEHIND, changes);
             }
-            Ok((channel, head)) if head.is_some() || !needs_head(&wanted.sub) => {
+            Ok((channel, head)) if head.is_some() || !is_met => {
                 begin(connection, wanted, (channel, head, option.1), changes).await;
             }
             Ok(_) | Err(_) => refuse(connection, wanted, NO_BROKER, changes),
@@ -146,9 +149,13 @@ fn is_behind(connection: &Connection, sub: &Sub, channel: &Channel, head: Option
             .distrusts(channel.name(), clock::now_ms())
 }
 
-/// Whether the start depends on what history holds.
-const fn needs_head(sub: &Sub) -> bool {
-    sub.position.is_some() || matches!(sub.fallback, Fallback::Last(_))
+/// Whether the start depends on what only the broker knows: what history holds, or where a position
+/// stands that this node's log does not reach.
+fn needs_head(connection: &Connection, sub: &Sub, channel: &Channel) -> bool {
+    match &sub.position {
+        Some(position) => !channel.serves(position, sub.mode, connection.encoding),
+        None => matches!(sub.fallback, Fallback::Last(_)),
+    }
 }
 
 fn options_of(connection: &Connection, namespace: &Namespace) -> ChannelOptions {

@@ -11,7 +11,7 @@ use tidewire_protocol::{
 };
 
 use super::{
-    Event, Member, Phase, Session, Sub,
+    Event, Member, Phase, Session, Sub, Wishes,
     events::{Recoveries, What},
 };
 
@@ -33,6 +33,22 @@ pub struct StoredSub {
     pub fallback: Fallback,
     pub hz: Option<u32>,
     pub member: Option<Box<Member>>,
+}
+
+impl StoredSub {
+    /// Whether it is this subscription with all its wishes, and has a position in it.
+    pub(super) fn is_of(&self, sub: &Sub) -> bool {
+        let Wishes {
+            mode,
+            fallback,
+            hz,
+            member,
+        } = &sub.wishes;
+        self.channel == *sub.channel.name()
+            && self.floor.epoch != Epoch::unknown()
+            && (self.mode, self.fallback, self.hz) == (*mode, *fallback, *hz)
+            && self.member == *member
+    }
 }
 
 #[derive(Serialize, Deserialize, Default)]

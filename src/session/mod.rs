@@ -334,6 +334,16 @@ impl Session {
         self.unwritten
     }
 
+    /// The session goes on from what the store holds. Where nothing but positions changed, its
+    /// floors are all that is unwritten: a storm of resumes does not write what is there.
+    pub fn went_on_from(&mut self, stored: &[StoredSub]) {
+        let is_same = self.len() == stored.len()
+            && (self.subs().zip(stored)).all(|((_, sub), stored)| stored.is_of(sub));
+        if is_same && self.unwritten == Unwritten::Subscriptions {
+            self.unwritten = Unwritten::Floors;
+        }
+    }
+
     /// The checkpoint's body; what it holds counts as written.
     pub fn checkpoint(&mut self) -> Bytes {
         self.unwritten = Unwritten::None;

@@ -37,10 +37,15 @@ pub struct Start {
 ///
 /// `joined` is the node's head when the reader joined, and `standing` what its channel says of
 /// the position; `log` is the broker's head at or after that moment, of which only what history
-/// holds is used. A position on the log, or on one that was cut off, is always served from right
+/// holds is used; none: the node's log was enough. A position on the log, or on one that was cut off, is always served from right
 /// behind it: what history no longer holds of that becomes a `gap` in its place, and what the log
 /// lost a `rewind`.
-pub fn plan(request: &StartRequest, standing: &Standing, joined: &LocalHead, log: &Head) -> Start {
+pub fn plan(
+    request: &StartRequest,
+    standing: &Standing,
+    joined: &LocalHead,
+    log: Option<&Head>,
+) -> Start {
     let head = joined.position.offset;
     let at = |recovery, cursor, phase| Start {
         recovery,
@@ -78,7 +83,7 @@ pub fn plan(request: &StartRequest, standing: &Standing, joined: &LocalHead, log
         Fallback::Now => at(recovery, head, Phase::Replay),
         Fallback::State => at(recovery, head, Phase::Snapshot { from: 1 }),
         Fallback::Last(n) => {
-            let oldest = log.first.saturating_sub(1).min(head);
+            let oldest = log.map_or(head, |log| log.first.saturating_sub(1).min(head));
             at(
                 recovery,
                 head.saturating_sub(u64::from(n)).max(oldest),
@@ -89,12 +94,13 @@ pub fn plan(request: &StartRequest, standing: &Standing, joined: &LocalHead, log
 }
 
 /// Up to where values may have been left out for a client with keys that was at this position: it
-/// does not say whether it had come to the end of what there was.
-fn left_out(position: &Position, joined: &LocalHead, log: &Head) -> u64 {
+/// does not say whether it had come to the end of what there was, which may be more than this node
+/// has heard of.
+fn left_out(position: &Position, joined: &LocalHead, log: Option<&Head>) -> u64 {
     let head = &joined.position;
-    if position.epoch != head.epoch {
+    let Some(log) = log.filter(|_| position.epoch == head.epoch) else {
         return u64::MAX;
-    }
+    };
     if log.position.epoch == head.epoch {
         return head.offset.max(log.position.offset);
     }
@@ -107,7 +113,7 @@ fn whole(
     request: &StartRequest,
     position: &Position,
     standing: &Standing,
-    log: &Head,
+    log: Option<&Head>,
 ) -> Option<(u32, Option<Boundary>)> {
     let (segment, rewind) = match standing {
         Standing::In { segment } => (*segment, None),
@@ -117,6 +123,7 @@ fn whole(
         Standing::Newer(None) | Standing::Elsewhere => return None,
     };
     let from = rewind.as_ref().map_or(position.offset, |rewind| rewind.to);
-    let is_whole = request.mode == Mode::Every || from >= log.state_floor;
+    let floor = log.map_or(0, |log| log.state_floor);
+    let is_whole = request.mode == Mode::Every || from >= floor;
     is_whole.then_some((segment, rewind))
 }

@@ -368,3 +368,33 @@ fn the_newest_of_each_key_does_not_cross_a_boundary() {
         }
     ));
 }
+
+#[test]
+fn a_log_serves_the_positions_it_holds_and_latest_only_from_where_its_view_begins() {
+    let (channel, _) = first(5);
+    let at = |generation, start, previous, offset| Position {
+        epoch: minted(generation, start, previous),
+        offset,
+    };
+    let serves = |position: &Position, mode| channel.serves(position, mode, Encoding::Json);
+    assert!(serves(&at(1, 1, 0, 0), Mode::Every) && serves(&at(1, 1, 0, 5), Mode::Every));
+    let unknown = [at(1, 1, 0, 6), at(2, 6, 1, 5), at(3, 1, 0, 2)];
+    assert!(!unknown.iter().any(|position| serves(position, Mode::Every)));
+    assert!(
+        !serves(&at(1, 1, 0, 5), Mode::Latest),
+        "nobody keeps a view"
+    );
+    let latest = view(Encoding::Json, Mode::Latest);
+    channel.join(Arc::new(Recorder::default()), 1, latest);
+    channel.append(&minted(1, 1, 0), &publication(6, None, 1));
+    assert!(
+        serves(&at(1, 1, 0, 5), Mode::Latest),
+        "the view begins there"
+    );
+    assert!(!serves(&at(1, 1, 0, 4), Mode::Latest));
+    assert!(!channel.serves(&at(1, 1, 0, 5), Mode::Latest, Encoding::MessagePack));
+    // After a failover the log goes on behind a boundary, and its past is served too.
+    settle(&channel, &survivor(&[(1, 1), (2, 5)], 4));
+    assert!(serves(&at(1, 1, 0, 6), Mode::Every));
+    assert!(serves(&at(2, 5, 1, 4), Mode::Every) && !serves(&at(2, 5, 1, 5), Mode::Every));
+}

@@ -28,7 +28,7 @@ fn plan_for(position: Option<Position>, fallback: Fallback, mode: Mode) -> Start
         .map_or(Standing::Elsewhere, |position| {
             channel.stand(position, &log.position)
         });
-    plan(&request, &standing, &local_head(3, 100), &log)
+    plan(&request, &standing, &local_head(3, 100), Some(&log))
 }
 
 #[test]
@@ -107,7 +107,12 @@ fn the_last_of_an_empty_history_is_nothing() {
             first,
             ..head("a", offset)
         };
-        let start = plan(&request, &Standing::Elsewhere, &local_head(0, offset), &log);
+        let start = plan(
+            &request,
+            &Standing::Elsewhere,
+            &local_head(0, offset),
+            Some(&log),
+        );
         assert_eq!(start.progress.cursor, offset);
     }
 }
@@ -149,7 +154,7 @@ fn a_position_of_another_generation_begins_where_it_says_and_goes_back_from_ther
             mode,
         };
         let log = Head::of_one(position("a", 101), 41, 60);
-        let start = plan(&request, &standing, &local_head(3, 100), &log);
+        let start = plan(&request, &standing, &local_head(3, 100), Some(&log));
         if mode == Mode::Latest && start.recovery == Recovery::Full {
             assert_eq!(start.progress.left_out, u64::MAX, "nobody knows");
         }
@@ -165,5 +170,25 @@ fn a_position_of_another_generation_begins_where_it_says_and_goes_back_from_ther
             (segment, 70)
         );
         assert_eq!(start.rewind.map(|rewind| rewind.to), to);
+    }
+}
+
+#[test]
+fn a_position_the_nodes_log_serves_needs_no_head_and_may_have_left_out_anything() {
+    let joined = local_head(3, 100);
+    for (mode, fallback, left_out) in [
+        (Mode::Every, Fallback::Now, 70),
+        (Mode::Every, Fallback::State, u64::MAX),
+        (Mode::Latest, Fallback::Now, u64::MAX),
+    ] {
+        let request = StartRequest {
+            position: Some(position("a", 70)),
+            fallback,
+            mode,
+        };
+        let start = plan(&request, &Standing::In { segment: 2 }, &joined, None);
+        assert_eq!(start.recovery, Recovery::Full);
+        assert_eq!((start.progress.segment, start.progress.cursor), (2, 70));
+        assert_eq!(start.progress.left_out, left_out, "{mode:?} {fallback:?}");
     }
 }

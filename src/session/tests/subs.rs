@@ -117,3 +117,29 @@ fn what_was_not_written_is_owed_again() {
     session.remove(slot);
     assert_eq!(session.unwritten(), Unwritten::Subscriptions);
 }
+
+#[test]
+fn a_session_that_goes_on_as_it_was_stored_owes_its_floors_alone() {
+    let channel = channel("room:1", 10);
+    let begun = || {
+        let mut session = session();
+        subscribe(&mut session, &channel, wishes(), 5).unwrap();
+        session
+    };
+    let stored = decode_checkpoint(&begun().checkpoint()).unwrap().subs;
+    let owes = |stored: &[StoredSub]| {
+        let mut session = begun();
+        session.went_on_from(stored);
+        session.unwritten()
+    };
+    assert_eq!(owes(&stored), Unwritten::Floors);
+    assert_eq!(owes(&[]), Unwritten::Subscriptions, "it has one more");
+    let twice = [stored.clone(), stored.clone()].concat();
+    assert_eq!(owes(&twice), Unwritten::Subscriptions, "it has one less");
+    let mut other = stored.clone();
+    other[0].hz = Some(5);
+    assert_eq!(owes(&other), Unwritten::Subscriptions);
+    let mut nowhere = stored;
+    nowhere[0].floor.epoch = Epoch::unknown();
+    assert_eq!(owes(&nowhere), Unwritten::Subscriptions);
+}

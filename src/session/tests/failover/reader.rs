@@ -228,7 +228,7 @@ impl Reader {
             fallback: self.sub.wishes.fallback,
             mode: self.client.mode,
         };
-        let start = plan(&request, &standing, &joined.head, &head);
+        let start = plan(&request, &standing, &joined.head, Some(&head));
         (self.sub.reader, self.sub.progress) = (joined.key, start.progress);
         self.sub.floor = start.progress.cursor;
         self.page = None;

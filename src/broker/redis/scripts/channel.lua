@@ -45,7 +45,7 @@ end
 -- the epoch's; only a life in which nothing was minted has no epoch.
 local function read(meta)
   local m = redis.call('HMGET', meta, 'life', 'last', 'ts', 'epoch', 'keeps', 'first', 'first_ts',
-    'until', 'log_until')
+    'until', 'log_until', 'floor', 'generations')
   local last, ts = tonumber(string.match(m[2] or '', '^%d+$')), tonumber(m[3])
   local life = string.match(m[4] or m[1] or '', '^%x+')
   local minted = (last or 0) > 0 and string.match(m[4] or '', '^%x+%.%w+%.%w+%.%w*$')
@@ -56,6 +56,7 @@ local function read(meta)
     life = life, last = last, ts = ts, epoch = m[4], keeps = keeps,
     first = tonumber(m[6]) or last + 1, first_ts = tonumber(m[7]) or 0,
     ends = tonumber(m[8]) or 0, log_ends = tonumber(m[9]) or 0,
+    floor = tonumber(m[10]) or 0, generations = m[11] or '',
   }
 end
 
@@ -75,10 +76,9 @@ local function head(meta, log, blanks, name)
   local channel = read(meta)
   if not channel then return {life_of_unknown(name), 0, 1, 0, '', 0} end
   local first = held(log, blanks, keep(channel))
-  local more = redis.call('HMGET', meta, 'floor', 'generations')
-  local generations, newest = more[2] or '', string.sub(channel.epoch or '', 12)
+  local generations, newest = channel.generations, string.sub(channel.epoch or '', 12)
   -- Older ones that do not lead to the present one prove nothing.
   if string.sub(generations, -#newest) ~= newest then generations = newest end
-  return {channel.life, channel.last, first, tonumber(more[1]) or 0, generations, 1}
+  return {channel.life, channel.last, first, channel.floor, generations, 1}
 end
 

@@ -52,8 +52,12 @@ pub struct Interest {
     pub head: Call,
 }
 
-/// An answer as it is judged first: errors of the server apart.
-pub(super) fn judged(answer: Value) -> Result<Value, CallError> {
+/// An answer as it is judged first: errors of the server apart. Those inside a list are for whoever
+/// takes it apart.
+///
+/// # Errors
+/// `Refused`.
+pub fn judged(answer: Value) -> Result<Value, CallError> {
     if let Value::ServerError(error) = &answer {
         return Err(CallError::of_server(error));
     }

@@ -37,7 +37,7 @@ use tokio::sync::watch;
 
 pub use self::{
     address::{Address, Topology},
-    call::{Call, Interest},
+    call::{Call, Interest, judged},
     error::{CallError, RedisError},
     events::{LaneEvent, LaneEvents},
     keyspace::{PARTITIONS_MAX, Partition},

@@ -31,7 +31,6 @@ pub(crate) enum Kind {
     Tombstones,
     Due,
     Session,
-    Announcements,
 }
 
 impl Kind {
@@ -45,7 +44,6 @@ impl Kind {
             Self::Tombstones => "tombstones",
             Self::Due => "due",
             Self::Session => "session",
-            Self::Announcements => "announce",
         }
     }
 }

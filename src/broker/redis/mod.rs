@@ -7,6 +7,7 @@
 pub(crate) mod decode;
 mod encoding;
 pub(crate) mod keys;
+mod plain;
 mod publish;
 mod read;
 mod scripts;
@@ -26,6 +27,7 @@ pub(crate) use self::scripts::SCRIPTS;
 use self::{
     decode::Damaged,
     keys::{Keys, Kind},
+    plain::Settled,
     worker::Followed,
 };
 use super::{
@@ -51,6 +53,7 @@ pub(crate) struct RedisBroker {
     followed: Arc<Followed>,
     /// Whether Redis took no writes when last written to: said once.
     is_refusing: AtomicBool,
+    settled: Settled,
 }
 
 impl RedisBroker {
@@ -71,6 +74,7 @@ impl RedisBroker {
             redis,
             followed,
             is_refusing: AtomicBool::new(false),
+            settled: Settled::default(),
         })
     }
 
@@ -81,7 +85,7 @@ impl RedisBroker {
     fn announcements(&self, channel: &ChannelName) -> (Partition, Bytes) {
         let partition = self.partition_of(channel);
         let keys = Keys::new(self.redis.tag(partition), channel.as_str());
-        (partition, keys.of(Kind::Announcements).into())
+        (partition, keys.of(Kind::Log).into())
     }
 
     /// What a failed call means to the caller. Redis without memory, or without the replicas it

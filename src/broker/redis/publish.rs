@@ -38,7 +38,7 @@ const CHANGED: [Kind; 7] = [
 ];
 
 /// What the channel keeps, as `keep` in `channel.lua` reads it.
-fn keeps(retention: &Retention) -> String {
+pub(super) fn keeps(retention: &Retention) -> String {
     let state_ttl = if retention.state {
         retention.state_ttl_ms
     } else {
@@ -57,7 +57,7 @@ fn keeps(retention: &Retention) -> String {
 }
 
 /// How long the publication is valid, ms; none: for ever.
-fn lifetime(item: &Publish) -> Option<u64> {
+pub(super) fn lifetime(item: &Publish) -> Option<u64> {
     let is_kept = item.retention.state && item.key.is_some() && !item.delete;
     let state = is_kept.then_some(item.retention.state_ttl_ms);
     let lifetime = item.ttl_ms.or(state)?;
@@ -115,16 +115,7 @@ impl RedisBroker {
         &self,
         batch: Vec<Publish>,
     ) -> Vec<Result<Published, BrokerError>> {
-        let calls = batch.iter().map(|item| self.publish_call(item)).collect();
-        let answers = self.redis.call_all(calls).await;
-        let made: Vec<_> = answers
-            .into_iter()
-            .map(|answer| {
-                let made = made(answer.map_err(|error| self.failed(&error))?)?;
-                self.takes_writes();
-                Ok(made)
-            })
-            .collect();
+        let made = self.publish_each(&batch).await;
         let confirmed = self.confirmed(&batch, &made).await;
         let told = batch.iter().zip(made).map(|(item, made)| {
             let mut made: Made = made?;
@@ -195,14 +186,18 @@ impl RedisBroker {
         }
     }
 
-    /// How and where a change is announced.
-    fn announced(&self, keys: &Keys<'_>) -> Vec<Vec<u8>> {
-        let command: &[u8] = if self.redis.is_sharded() {
+    /// The command that announces.
+    pub(super) fn announces(&self) -> &'static [u8] {
+        if self.redis.is_sharded() {
             b"SPUBLISH"
         } else {
             b"PUBLISH"
-        };
-        vec![command.to_vec(), keys.of(Kind::Announcements)]
+        }
+    }
+
+    /// How and where a change is announced.
+    fn announced(&self, keys: &Keys<'_>) -> Vec<Vec<u8>> {
+        vec![self.announces().to_vec(), keys.of(Kind::Log)]
     }
 
     /// A call on the keys of one channel.

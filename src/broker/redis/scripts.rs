@@ -13,6 +13,7 @@ macro_rules! script {
     };
 }
 
+script!(PLAIN, "publish_plain", "plain");
 script!(PUBLISH, "publish", "publish", "channel", "publish_rest");
 script!(HEADS, "heads", "channel", "heads");
 script!(HISTORY, "history", "channel", "history");
@@ -22,5 +23,6 @@ script!(BLANK, "blank", "channel", "blank");
 script!(DELETE, "delete", "channel", "delete");
 
 /// Every script, for the handshake of each connection.
-pub(crate) static SCRIPTS: [&Script; 7] =
-    [&PUBLISH, &HEADS, &HISTORY, &STATE, &NAMES, &BLANK, &DELETE];
+pub(crate) static SCRIPTS: [&Script; 8] = [
+    &PLAIN, &PUBLISH, &HEADS, &HISTORY, &STATE, &NAMES, &BLANK, &DELETE,
+];

@@ -24,10 +24,7 @@ async fn another_client_hears_and_reads_what_we_publish() {
     let node = Node::on(&server, Arc::new(Heard::default())).await;
     let (observer, listener) = (client(&server).await, client(&server).await);
     let mut heard = listener.message_rx();
-    listener
-        .subscribe("{tw:p000}:announce:chat:1")
-        .await
-        .unwrap();
+    listener.subscribe("{tw:p000}:log:chat:1").await.unwrap();
     let chat = channel("chat:1");
     let first = put(&*node.broker, publish(&chat, "\"one\"")).await;
     let second = put(&*node.broker, keyed(&chat, "x", "\"two\"")).await;

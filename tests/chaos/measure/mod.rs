@@ -5,6 +5,7 @@
 
 mod away;
 mod latency;
+mod publishing;
 mod round_trips;
 
 use std::path::Path;
@@ -15,12 +16,13 @@ use crate::harness::{
 };
 
 /// Names of measurements, and what runs them.
-pub const NAMES: [&str; 3] = ["latency", "round-trips", "redis-away"];
+pub const NAMES: [&str; 4] = ["latency", "publishing", "round-trips", "redis-away"];
 
 /// Runs one and answers its text.
 pub async fn measure(name: &str, program: &Path) -> String {
     match name {
         "latency" => latency::measure(program).await,
+        "publishing" => publishing::measure(program).await,
         "redis-away" => away::measure(program).await,
         "round-trips" => round_trips::measure(program).await,
         _ => panic!("no measurement is called {name}"),

@@ -33,9 +33,19 @@ const IDLE: Duration = Duration::from_secs(3);
 pub async fn measure(program: &Path) -> String {
     let folder = tempfile::tempdir().unwrap();
     let (topology, nodes) = two_nodes(program, folder.path(), Layout::Alone).await;
-    let publish = waits(&topology, async |trial| publish(&nodes, trial).await).await;
-    let fresh = waits(&topology, async |trial| resume(&nodes, trial, false).await).await;
-    let followed = waits(&topology, async |trial| resume(&nodes, trial, true).await).await;
+    let stage = Stage { topology, nodes };
+    let publish = stage.waits("publish", Stage::publish).await;
+    let fresh = stage
+        .waits("resume", async |stage, trial, mode| {
+            stage.resume(trial, Read::Nowhere, mode).await
+        })
+        .await;
+    let followed = stage
+        .waits("resume, channels read here", async |stage, trial, mode| {
+            stage.resume(trial, Read::Here, mode).await
+        })
+        .await;
+    let Stage { topology, nodes } = stage;
     let commands = commands_per_publication(&topology, &nodes).await;
     format!(
         "round trips to Redis in sequence (answers held back by {HELD:?})\n\
@@ -46,71 +56,100 @@ pub async fn measure(program: &Path) -> String {
     )
 }
 
-/// How many answers an action waits for: the median of how much longer it takes with the answers
-/// held back. The action gets the number of its trial.
-async fn waits(topology: &Topology, mut action: impl AsyncFnMut(usize) -> Duration) -> f64 {
-    let front = &topology.fronts[1];
-    let mut medians = Vec::new();
-    for (half, mode) in [Mode::Pass, Mode::Delay(HELD)].into_iter().enumerate() {
-        let mut seconds = Vec::new();
-        for trial in 0..TRIALS {
-            front.set(Whose::All, Direction::Down, mode);
-            let took = action(half * TRIALS + trial).await;
-            front.set(Whose::All, Direction::Down, Mode::Pass);
-            seconds.push(took.as_secs_f64());
-        }
-        medians.push(quantile(&mut seconds, 0.5));
-    }
-    (medians[1] - medians[0]) / HELD.as_secs_f64()
+/// Who reads the channels besides the session that moves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Read {
+    /// Nobody where it goes on.
+    Nowhere,
+    /// Somebody there.
+    Here,
 }
 
-async fn publish(nodes: &Nodes, trial: usize) -> Duration {
-    let mut client = Client::connect(nodes.address(1)).await;
-    client.hello(&format!("publisher-{trial}"), json!({})).await;
-    let begun = Instant::now();
-    client.publish("log:trips", json!(trial)).await;
-    begun.elapsed()
+struct Stage {
+    topology: Topology,
+    nodes: Nodes,
 }
 
-/// A session of many channels leaves node 0 and goes on at node 1, with something to be replayed
-/// in each; from its `hello` to the last `live`.
-async fn resume(nodes: &Nodes, trial: usize, followed: bool) -> Duration {
-    let name = |channel: usize| format!("log:{followed}-{trial}-{channel}");
-    let user = format!("mover-{followed}-{trial}");
-    let mut client = Client::connect(nodes.address(0)).await;
-    client.hello(&user, json!({})).await;
-    let mut subs = Vec::new();
-    for channel in 0..CHANNELS {
-        let ok = client.sub(&name(channel), json!({})).await;
-        subs.push(json!({"ch": name(channel), "e": ok["e"], "o": ok["o"]}));
-    }
-    let session = client.cut();
-    let mut other = Client::connect(nodes.address(usize::from(followed))).await;
-    other.hello("other", json!({})).await;
-    for channel in 0..CHANNELS {
-        if followed {
-            other.sub(&name(channel), json!({})).await;
+impl Stage {
+    /// How many answers an action waits for: the median of how much longer it takes with the
+    /// answers held back. The action gets the number of its trial and how answers go, which it
+    /// sets for what is measured alone.
+    async fn waits(
+        &self,
+        what: &str,
+        mut action: impl AsyncFnMut(&Self, usize, Mode) -> Duration,
+    ) -> f64 {
+        let mut medians = Vec::new();
+        for (half, mode) in [Mode::Pass, Mode::Delay(HELD)].into_iter().enumerate() {
+            let mut seconds = Vec::new();
+            for trial in 0..TRIALS {
+                let took = action(self, half * TRIALS + trial, mode).await;
+                self.answers(Mode::Pass);
+                seconds.push(took.as_secs_f64());
+            }
+            let median = quantile(&mut seconds, 0.5);
+            eprintln!("  {what}, {mode:?}: {:.1} ms", median * 1e3);
+            medians.push(median);
         }
-        let done = other.publish(&name(channel), json!("missed")).await;
-        assert_eq!(done["o"], 1);
+        (medians[1] - medians[0]) / HELD.as_secs_f64()
     }
-    let mut client = Client::connect(nodes.address(1)).await;
-    let hello = with(
-        session.hello(Resume::next_attempt()),
-        &json!({"subs": subs}),
-    );
-    let begun = Instant::now();
-    let welcome = client.hello(&user, hello).await;
-    assert_eq!(welcome["resumed"], true, "{welcome}");
-    let mut live = 0;
-    while live < CHANNELS {
-        let frame: Value = client.frame().await;
-        if frame["t"] == "live" {
-            assert_eq!(frame["n"], 1, "{frame}");
-            live += 1;
+
+    /// How Redis' answers reach node 1.
+    fn answers(&self, mode: Mode) {
+        self.topology.fronts[1].set(Whose::All, Direction::Down, mode);
+    }
+
+    async fn publish(&self, trial: usize, mode: Mode) -> Duration {
+        let mut client = Client::connect(self.nodes.address(1)).await;
+        client.hello(&format!("publisher-{trial}"), json!({})).await;
+        self.answers(mode);
+        let begun = Instant::now();
+        client.publish("log:trips", json!(trial)).await;
+        begun.elapsed()
+    }
+
+    /// A session of many channels leaves node 0 and goes on at node 1, with something to be
+    /// replayed in each; from its `hello` to the last `live`.
+    async fn resume(&self, trial: usize, read: Read, mode: Mode) -> Duration {
+        let here = usize::from(read == Read::Here);
+        let name = |channel: usize| format!("log:{here}-{trial}-{channel}");
+        let user = format!("mover-{here}-{trial}");
+        let mut client = Client::connect(self.nodes.address(0)).await;
+        client.hello(&user, json!({})).await;
+        let mut subs = Vec::new();
+        for channel in 0..CHANNELS {
+            let ok = client.sub(&name(channel), json!({})).await;
+            subs.push(json!({"ch": name(channel), "e": ok["e"], "o": ok["o"]}));
         }
+        let session = client.cut();
+        let mut other = Client::connect(self.nodes.address(here)).await;
+        other.hello("other", json!({})).await;
+        for channel in 0..CHANNELS {
+            if read == Read::Here {
+                other.sub(&name(channel), json!({})).await;
+            }
+            let done = other.publish(&name(channel), json!("missed")).await;
+            assert_eq!(done["o"], 1);
+        }
+        let mut client = Client::connect(self.nodes.address(1)).await;
+        let hello = with(
+            session.hello(Resume::next_attempt()),
+            &json!({"subs": subs}),
+        );
+        self.answers(mode);
+        let begun = Instant::now();
+        let welcome = client.hello(&user, hello).await;
+        assert_eq!(welcome["resumed"], true, "{welcome}");
+        let mut live = 0;
+        while live < CHANNELS {
+            let frame: Value = client.frame().await;
+            if frame["t"] == "live" {
+                assert_eq!(frame["n"], 1, "{frame}");
+                live += 1;
+            }
+        }
+        begun.elapsed()
     }
-    begun.elapsed()
 }
 
 /// Calls of each command during publications, less what an idle hub does in that time.

@@ -41,7 +41,7 @@ pub(crate) fn puts(
         prop::bool::weighted(0.2),
         prop::option::weighted(0.2, ttl),
         prop::option::weighted(0.3, 0..3_u8),
-        prop_oneof![8 => Just(0), 1 => 1..4_usize],
+        prop_oneof![5 => Just(0), 4 => Just(2), 1 => 1..4_usize],
     )
         .prop_map(
             |((channel, key, size), id, delete, ttl, guard, keeps)| Put {

@@ -4,11 +4,12 @@
 //! Called by `publish`. Whether a channel is as the plain step needs it is judged in Redis; what
 //! that passes over takes a second round trip. Never changes the order within a channel.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use ::redis::Value;
 use quick_cache::sync::Cache;
 use tidewire_protocol::{ChannelName, Position, frame::Acknowledge};
+use tokio::time::Instant;
 
 use super::{
     RedisBroker,
@@ -27,17 +28,37 @@ use crate::{
 const PER_STEP: usize = 32;
 /// Most bytes of data in one step, for the same reason.
 const BYTES_PER_STEP: usize = 256 * 1024;
-/// Channels remembered: those a node publishes in within minutes, at most some 8 MiB of names.
+/// Channels remembered: those a node publishes in within seconds, at most some 8 MiB of names.
 const SETTLED_MAX: usize = 65_536;
+/// A channel published in less often than this is not plain: lifetimes are to be renewed once in a
+/// quarter of them, and one round trip too many must be rare.
+const SETTLED_FOR: Duration = Duration::from_secs(5);
+/// The shortest lifetime of a history whose channel can be plain, for the same reason.
+const HISTORY_TTL_MIN_MS: u64 = 20_000;
 
-/// Channels in which this node's last publication was plain and found no more to be done. One
-/// that is forgotten costs Redis a few microseconds, one that should be a round trip.
+/// Channels in which this node's last publication was plain, and when. One that is forgotten costs
+/// Redis a few microseconds, one that should be a round trip.
 #[derive(Debug)]
-pub(super) struct Settled(Cache<ChannelName, ()>);
+pub(super) struct Settled(Cache<ChannelName, Instant>);
 
 impl Default for Settled {
     fn default() -> Self {
         Self(Cache::new(SETTLED_MAX))
+    }
+}
+
+impl Settled {
+    fn note(&self, item: &Publish) {
+        if is_plain(item) {
+            self.0.insert(item.channel.clone(), Instant::now());
+        } else {
+            self.0.remove(&item.channel);
+        }
+    }
+
+    fn holds(&self, channel: &ChannelName) -> bool {
+        let last = self.0.get(channel);
+        last.is_some_and(|last| last.elapsed() < SETTLED_FOR)
     }
 }
 
@@ -51,7 +72,9 @@ struct Steps {
 }
 
 fn is_plain(item: &Publish) -> bool {
-    item.id.is_none() && item.guard.is_none() && !item.retention.state
+    let retention = &item.retention;
+    let lives = retention.history_size == 0 || retention.history_ttl_ms >= HISTORY_TTL_MIN_MS;
+    item.id.is_none() && item.guard.is_none() && !retention.state && lives
 }
 
 impl RedisBroker {
@@ -73,7 +96,11 @@ impl RedisBroker {
             let is_plain = |at: &usize| plain.get(&batch[*at].channel) == Some(&true);
             if places.iter().all(is_plain) {
                 for (at, answer) in places.iter().zip(split(answer, places.len())) {
-                    answers[*at] = self.plainly_made(answer).transpose();
+                    let made = self.plainly_made(answer);
+                    if matches!(made, Ok(Some(_))) {
+                        self.settled.note(&batch[*at]);
+                    }
+                    answers[*at] = made.transpose();
                 }
             } else if let [at] = places[..] {
                 answers[at] = Some(self.made_alone(&batch[at], answer));
@@ -86,7 +113,7 @@ impl RedisBroker {
     fn plain_channels<'a>(&self, batch: &'a [Publish]) -> BTreeMap<&'a ChannelName, bool> {
         let mut channels = BTreeMap::new();
         for item in batch {
-            let settled = || self.settled.0.get(&item.channel).is_some();
+            let settled = || self.settled.holds(&item.channel);
             let plain = channels.entry(&item.channel).or_insert_with(settled);
             *plain &= is_plain(item);
         }
@@ -151,11 +178,7 @@ impl RedisBroker {
     ) -> Result<Made, BrokerError> {
         let made = made(answer.map_err(|error| self.failed(&error))?)?;
         self.takes_writes();
-        if is_plain(item) {
-            self.settled.0.insert(item.channel.clone(), ());
-        } else {
-            self.settled.0.remove(&item.channel);
-        }
+        self.settled.note(item);
         Ok(made)
     }
 

@@ -108,6 +108,17 @@ impl RedisServer {
         command(stream, words).unwrap()
     }
 
+    /// Calls of a command so far, those of scripts among them.
+    pub(crate) fn calls(&self, command: &str) -> u64 {
+        let client = redis::Client::open(self.url()).unwrap();
+        let mut connection = client.get_connection().unwrap();
+        let mut info = redis::cmd("INFO");
+        let stats: String = info.arg("commandstats").query(&mut connection).unwrap();
+        let of = format!("cmdstat_{command}:calls=");
+        let line = stats.lines().find_map(|line| line.strip_prefix(&of));
+        line.map_or(0, |rest| rest.split(',').next().unwrap().parse().unwrap())
+    }
+
     /// Stops the process where it is: connections stay, nothing is answered.
     pub(crate) fn freeze(&self) {
         kill_process(self.pid(), Signal::STOP).unwrap();

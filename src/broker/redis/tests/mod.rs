@@ -63,5 +63,6 @@ mod damage;
 mod failover;
 mod model;
 mod observer;
+mod plain;
 
 broker_contract!(OnRedis::new());

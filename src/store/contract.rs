@@ -15,7 +15,7 @@ pub(crate) trait Shelf {
 }
 
 const HOUR: u64 = 3_600_000;
-const SHORT: u64 = 40;
+const SHORT: u64 = 200;
 
 fn id(text: &str) -> SessionId {
     SessionId(Arc::from(text))

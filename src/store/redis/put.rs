@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use ::redis::Value;
 use tokio::{
     sync::{mpsc, oneshot},
-    time::sleep,
+    time::{Instant, sleep_until},
 };
 
 use super::PUT;
@@ -24,8 +24,10 @@ const SESSIONS_PER_STEP: usize = 64;
 const BYTES_PER_STEP: usize = 1 << 20;
 /// Single ones that wait to be sent. As many as a node works on at once; more wait for a place.
 const WAITING_MAX: usize = 1_024;
-/// Between two messages of gathered ones. One that comes after a pause goes out at once.
+/// How long single ones gather, and how many messages go out at once before they do: whoever
+/// resumes while nobody else does waits for nothing, be its session written down first.
 const PACE: Duration = Duration::from_millis(20);
+const AT_ONCE: usize = 2;
 
 /// One session under a fence, as `put.lua` takes it.
 #[derive(Debug)]
@@ -122,7 +124,7 @@ impl Gathering {
         Self { queue }
     }
 
-    /// Puts one session, together with whoever comes within [`PACE`] of another.
+    /// Puts one session, in a storm together with others.
     pub(super) async fn put(&self, put: Put) -> Answer {
         let (answer, answered) = oneshot::channel();
         if self.queue.send((put, answer)).await.is_err() {
@@ -137,8 +139,21 @@ async fn run(
     mut waiting: mpsc::Receiver<(Put, oneshot::Sender<Answer>)>,
     tasks: Tasks,
 ) {
+    let (mut since, mut sent) = (Instant::now(), 0);
     let mut gathered = Vec::new();
     while waiting.recv_many(&mut gathered, WAITING_MAX).await > 0 {
+        if sent == AT_ONCE && since.elapsed() < PACE {
+            sleep_until(since + PACE).await;
+            while gathered.len() < WAITING_MAX
+                && let Ok(more) = waiting.try_recv()
+            {
+                gathered.push(more);
+            }
+        }
+        if since.elapsed() >= PACE {
+            (since, sent) = (Instant::now(), 0);
+        }
+        sent += 1;
         let (puts, askers): (Vec<_>, Vec<_>) = gathered.drain(..).unzip();
         let redis = redis.clone();
         // A task of its own: what one server does not answer holds up nobody else.
@@ -148,6 +163,5 @@ async fn run(
                 asker.send(answer).unwrap_or_default();
             }
         });
-        sleep(PACE).await;
     }
 }

@@ -158,17 +158,6 @@ async fn fences_are_compared_to_the_last_digit() {
     );
 }
 
-/// Calls of a command so far, those of scripts among them.
-fn calls(server: &RedisServer, command: &str) -> u64 {
-    let client = ::redis::Client::open(server.url()).unwrap();
-    let mut connection = client.get_connection().unwrap();
-    let mut info = ::redis::cmd("INFO");
-    let stats: String = info.arg("commandstats").query(&mut connection).unwrap();
-    let of = format!("cmdstat_{command}:calls=");
-    let line = stats.lines().find_map(|line| line.strip_prefix(&of));
-    line.map_or(0, |rest| rest.split(',').next().unwrap().parse().unwrap())
-}
-
 #[tokio::test]
 async fn a_storm_of_claims_costs_one_write_each_and_a_few_steps() {
     let lab = OnRedis::new();
@@ -178,14 +167,14 @@ async fn a_storm_of_claims_costs_one_write_each_and_a_few_steps() {
         .collect();
     let writes = sessions.iter().map(|session| write(session, 1, true));
     assert!(node.write(writes.collect()).await.iter().all(Result::is_ok));
-    let before = ["evalsha", "set", "mget", "hget"].map(|command| calls(&lab.server, command));
+    let before = ["evalsha", "set", "mget", "hget"].map(|command| lab.server.calls(command));
     let claims = sessions
         .iter()
         .map(|session| node.claim(session, fence(2), 60_000));
     for claimed in futures_util::future::join_all(claims).await {
         assert_eq!(&claimed.unwrap().unwrap().body[..], b"body");
     }
-    let after = ["evalsha", "set", "mget", "hget"].map(|command| calls(&lab.server, command));
+    let after = ["evalsha", "set", "mget", "hget"].map(|command| lab.server.calls(command));
     let made: Vec<_> = after
         .iter()
         .zip(before)

@@ -1,4 +1,5 @@
-//! How much the Redis servers work: commands a second, sampled while the scenario runs.
+//! How much the Redis servers work: commands and scripts a second, sampled while the scenario
+//! runs. A script counts as one command, and each command inside of it as another.
 
 use std::{
     collections::BTreeMap,
@@ -8,7 +9,7 @@ use std::{
 
 use tokio::task::JoinHandle;
 
-use super::topology::commands;
+use super::topology::{Work, work};
 
 const SAMPLE_EVERY: Duration = Duration::from_millis(500);
 
@@ -20,9 +21,18 @@ pub struct Load {
 
 struct Sample {
     at: Instant,
-    /// Commands of all primaries since the sample before, and in how long.
-    commands: u64,
+    /// Of all primaries since the sample before, and in how long.
+    work: Work,
     over: Duration,
+}
+
+/// What the servers do in a second.
+#[derive(Debug, Clone, Copy)]
+pub struct Rate {
+    /// Commands, those inside of scripts included.
+    pub commands: f64,
+    /// Scripts: of what the nodes send, nearly all.
+    pub scripts: f64,
 }
 
 impl Load {
@@ -33,16 +43,22 @@ impl Load {
         Self { samples, sampling }
     }
 
-    /// Commands a second between two moments; None: nothing was measured then.
-    pub fn rate(&self, from: Instant, to: Instant) -> Option<f64> {
+    /// The rate between two moments; None: nothing was measured then.
+    pub fn rate(&self, from: Instant, to: Instant) -> Option<Rate> {
         let samples = self.samples.lock().unwrap();
         let within = samples
             .iter()
             .filter(|sample| from < sample.at && sample.at <= to);
-        let (commands, over) = within.fold((0, Duration::ZERO), |(commands, over), sample| {
-            (commands + sample.commands, over + sample.over)
-        });
-        (!over.is_zero()).then(|| commands as f64 / over.as_secs_f64())
+        let (mut done, mut over) = (Work::default(), Duration::ZERO);
+        for sample in within {
+            done.add(sample.work);
+            over += sample.over;
+        }
+        let a_second = |count: u64| count as f64 / over.as_secs_f64();
+        (!over.is_zero()).then(|| Rate {
+            commands: a_second(done.commands),
+            scripts: a_second(done.scripts),
+        })
     }
 }
 
@@ -53,24 +69,24 @@ impl Drop for Load {
 }
 
 async fn sample(ports: Vec<u16>, samples: Arc<Mutex<Vec<Sample>>>) {
-    let mut last: BTreeMap<u16, u64> = BTreeMap::new();
+    let mut last: BTreeMap<u16, Work> = BTreeMap::new();
     let mut last_at = Instant::now();
     loop {
         tokio::time::sleep(SAMPLE_EVERY).await;
-        let mut sum = 0;
+        let mut sum = Work::default();
         for port in &ports {
-            let Some(now) = commands(*port).await else {
+            let Some(now) = work(*port).await else {
                 last.remove(port);
                 continue;
             };
             // A server that began again counts from 0; one met first tells nothing yet.
             let before = last.insert(*port, now);
-            sum += before.map_or(0, |before| now.checked_sub(before).unwrap_or(now));
+            sum.add(before.map_or_else(Work::default, |before| now.since(before)));
         }
         let at = Instant::now();
         samples.lock().unwrap().push(Sample {
             at,
-            commands: sum,
+            work: sum,
             over: at - last_at,
         });
         last_at = at;

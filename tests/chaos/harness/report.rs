@@ -2,7 +2,10 @@
 
 use std::fmt::Write;
 
-use super::run::{Outcome, Plan};
+use super::{
+    load::Rate,
+    run::{Outcome, Plan},
+};
 
 /// Violations shown of one run.
 const SHOWN_MAX: usize = 20;
@@ -10,7 +13,7 @@ const SHOWN_MAX: usize = 20;
 /// The titles of the columns of [`row`].
 pub fn head() -> String {
     format!(
-        "{:<33} {:>6} {:>8} {:>8} {:>9} {:>7} {:>7} {:>6} {:>6} {:>5} {:>8} {:>10} {:>12} {:>10}  {}",
+        "{:<33} {:>6} {:>8} {:>8} {:>9} {:>7} {:>7} {:>6} {:>6} {:>5} {:>8} {:>10} {:>12} {:>11} {:>10}  {}",
         "scenario",
         "seed",
         "size",
@@ -24,6 +27,7 @@ pub fn head() -> String {
         "repeated",
         "recovery s",
         "redis/s",
+        "scripts/s",
         "busy",
         "verdict"
     )
@@ -35,9 +39,14 @@ pub fn row(plan: &Plan, outcome: &Outcome) -> String {
         || "never".to_owned(),
         |time| format!("{:.1}", time.as_secs_f64()),
     );
-    let rate = |rate: Option<f64>| rate.map_or_else(|| "?".to_owned(), |rate| format!("{rate:.0}"));
+    let rates = |of: fn(Rate) -> f64| {
+        let text = |rate: Option<Rate>| {
+            rate.map_or_else(|| "?".to_owned(), |rate| format!("{:.0}", of(rate)))
+        };
+        format!("{}→{}", text(outcome.load.0), text(outcome.load.1))
+    };
     format!(
-        "{:<33} {:>6} {:>8} {:>8} {:>9} {:>7} {:>7} {:>6} {:>6} {:>5} {:>8} {:>10} {:>12} {:>10}  {}",
+        "{:<33} {:>6} {:>8} {:>8} {:>9} {:>7} {:>7} {:>6} {:>6} {:>5} {:>8} {:>10} {:>12} {:>11} {:>10}  {}",
         plan.scenario.title(),
         plan.seed,
         format!("{}/{}", plan.clients, plan.publishers),
@@ -50,7 +59,8 @@ pub fn row(plan: &Plan, outcome: &Outcome) -> String {
         outcome.lost,
         outcome.repeated(),
         recovery,
-        format!("{}→{}", rate(outcome.load.0), rate(outcome.load.1)),
+        rates(|rate| rate.commands),
+        rates(|rate| rate.scripts),
         outcome.busy.to_string(),
         if outcome.is_good() {
             "good"

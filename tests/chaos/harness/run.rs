@@ -15,7 +15,7 @@ use super::{
     fault::Fault,
     faults::World,
     journal::{Counts, Journal},
-    load::Load,
+    load::{Load, Rate},
     logs,
     nodes::Nodes,
     publisher::{Publisher, Work},
@@ -78,8 +78,8 @@ pub struct Outcome {
     /// From the end of the fault until every reader had what was published after it. None: not
     /// in time.
     pub recovery: Option<Duration>,
-    /// Redis commands a second before the fault and during it.
-    pub load: (Option<f64>, Option<f64>),
+    /// What Redis did a second before the fault, and during it.
+    pub load: (Option<Rate>, Option<Rate>),
     /// How busy the machine was.
     pub busy: Busy,
     pub report: Report,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{
     fault::{Fault, Target},
+    load::Rate,
     seeded::Seeded,
     topology::Layout,
 };
@@ -132,10 +133,11 @@ impl Scenario {
     }
 
     /// What is wrong with the commands a second before the fault and since, if anything is.
-    pub fn overload(&self, load: (Option<f64>, Option<f64>)) -> Option<String> {
+    pub fn overload(&self, load: (Option<Rate>, Option<Rate>)) -> Option<String> {
         let (Some(max), Some(before), Some(since)) = (self.load_max, load.0, load.1) else {
             return None;
         };
+        let (before, since) = (before.commands, since.commands);
         (since > max * before)
             .then(|| format!("{since:.0} commands a second, more than {max} × {before:.0}"))
     }

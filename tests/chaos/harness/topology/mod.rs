@@ -104,12 +104,44 @@ impl Topology {
     }
 }
 
-/// Commands that a primary has executed since its start, those inside of scripts included; none
-/// for a replica, which repeats what its primary did, and for a server that does not answer.
-pub async fn commands(port: u16) -> Option<u64> {
+/// What a primary has done since its start.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Work {
+    /// Commands, those inside of scripts included.
+    pub commands: u64,
+    /// Scripts.
+    pub scripts: u64,
+}
+
+impl Work {
+    pub const fn add(&mut self, more: Self) {
+        self.commands += more.commands;
+        self.scripts += more.scripts;
+    }
+
+    /// What was done after `before`; all of it, if the server began again meanwhile.
+    pub fn since(self, before: Self) -> Self {
+        let commands = self.commands.checked_sub(before.commands);
+        let scripts = self.scripts.checked_sub(before.scripts);
+        let both = commands.zip(scripts);
+        both.map_or(self, |(commands, scripts)| Self { commands, scripts })
+    }
+}
+
+/// What a primary has done; none for a replica, which repeats what its primary did, and for a
+/// server that does not answer.
+pub async fn work(port: u16) -> Option<Work> {
     if info(port, "replication").await.get("role")? != "master" {
         return None;
     }
     let stats = info(port, "stats").await;
-    stats.get("total_commands_processed")?.parse().ok()
+    let scripts = info(port, "commandstats").await;
+    let scripts = scripts.get("cmdstat_evalsha").and_then(|fields| {
+        let calls = fields.split(',').next()?.strip_prefix("calls=")?;
+        calls.parse().ok()
+    });
+    Some(Work {
+        commands: stats.get("total_commands_processed")?.parse().ok()?,
+        scripts: scripts.unwrap_or(0),
+    })
 }

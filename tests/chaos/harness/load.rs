@@ -75,8 +75,8 @@ async fn sample(ports: Vec<u16>, samples: Arc<Mutex<Vec<Sample>>>) {
         tokio::time::sleep(SAMPLE_EVERY).await;
         let mut sum = Work::default();
         for port in &ports {
+            // What a busy server did not answer for is in its next answer.
             let Some(now) = work(*port).await else {
-                last.remove(port);
                 continue;
             };
             // A server that began again counts from 0; one met first tells nothing yet.

@@ -127,7 +127,7 @@ impl World {
             Fault::NodeKill => self.node_kill(),
             Fault::NodeLoss => self.node_loss(),
             Fault::NodeFreeze => self.node_freeze().await,
-            Fault::NodeClock => self.node_clock().await,
+            Fault::NodeClock => self.node_clock(),
             Fault::Drain => self.drain().await,
             Fault::SmallBuffers => self.small_buffers().await,
             Fault::RedisKill => self.redis_kill(),

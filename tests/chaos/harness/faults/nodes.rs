@@ -34,7 +34,7 @@ impl World {
     }
 
     /// Puts the clock of a node wrong, in either direction, while it works.
-    pub(super) async fn node_clock(&mut self) -> Struck {
+    pub(super) fn node_clock(&mut self) -> Struck {
         let node = self.a_node();
         let seconds = i64::try_from(1 + self.random.below(CLOCK_OFF_MAX)).unwrap();
         let sign = if self.random.below(2) == 0 { 1 } else { -1 };

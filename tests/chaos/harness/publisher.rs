@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use tidewire_check::{Body, Event, Position};
 use tidewire_client::{Client, Error, Publish};
@@ -26,6 +27,8 @@ const REQUEST_MAX: Duration = Duration::from_secs(3);
 const REPEAT_PAUSE: Duration = Duration::from_millis(100);
 /// The longest that a publisher waits though the node names more.
 const REPEAT_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Publications of a probe under way at once: it is to measure the way back, not itself.
+const PROBES_AT_ONCE: usize = 16;
 /// Bodies of one publisher; they stay below 2^53 in JSON.
 const BODIES: u64 = 1 << 32;
 /// Different keys in a channel with state.
@@ -135,11 +138,19 @@ impl Publisher {
 
     /// Publishes once in every channel, over HTTP.
     pub async fn probe(mut self, addresses: &[String]) {
-        let (client, channels, mut at) = (http_client(), Arc::clone(&self.channels), 0);
-        for channel in channels.iter() {
-            let publication = self.make(channel.clone());
-            self.post(&client, addresses, &mut at, publication).await;
-        }
+        let (client, channels) = (http_client(), Arc::clone(&self.channels));
+        let made: Vec<_> = channels
+            .iter()
+            .map(|channel| self.make(channel.clone()))
+            .collect();
+        let (probe, client) = (&self, &client);
+        let publish = async |publication| {
+            let mut at = 0;
+            probe.post(client, addresses, &mut at, publication).await;
+        };
+        stream::iter(made)
+            .for_each_concurrent(PROBES_AT_ONCE, publish)
+            .await;
     }
 
     /// Publishes until the answer is known, beginning with the address of number `at`.

@@ -241,7 +241,7 @@ impl Stage {
     fn troubles(
         &mut self,
         scenario: Scenario,
-        load: (Option<f64>, Option<f64>),
+        load: (Option<Rate>, Option<Rate>),
         lost: usize,
     ) -> Vec<String> {
         let mut troubles = self.world.nodes.fallen();

@@ -60,12 +60,15 @@ impl Steady {
     }
 }
 
+/// When this process first looked at a clock, and the steady one since.
+#[cfg(not(test))]
+static CLOCK: LazyLock<(Instant, Steady)> =
+    LazyLock::new(|| (Instant::now(), Steady::new(wall_ms())));
+
 /// Unix milliseconds. They never jump by what somebody does to the machine's clock, up to half an
 /// hour: no connection is taken for silent and no delivery waits for it.
 #[cfg(not(test))]
 pub fn now_ms() -> u64 {
-    static CLOCK: LazyLock<(Instant, Steady)> =
-        LazyLock::new(|| (Instant::now(), Steady::new(wall_ms())));
     let (began, steady) = &*CLOCK;
     let passed = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     steady.at(passed, wall_ms)
@@ -81,12 +84,25 @@ pub fn wall_ms() -> u64 {
         })
 }
 
+/// The same as `now_ms` in microseconds.
+#[cfg(not(test))]
+pub fn now_us() -> u64 {
+    let (began, steady) = &*CLOCK;
+    let passed = began.elapsed();
+    let passed_ms = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX);
+    let ms = steady.at(passed_ms, wall_ms);
+    ms.saturating_mul(1_000) + u64::from(passed.subsec_micros() % 1_000)
+}
+
+/// Microseconds since some moment before: nobody sets this clock. For telling how far another
+/// machine's is from it.
+#[cfg(not(test))]
+pub fn uptime_us() -> u64 {
+    u64::try_from(CLOCK.0.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
-pub use self::virtual_time::begin_at;
-#[cfg(test)]
-pub use self::virtual_time::now_ms;
-#[cfg(test)]
-pub use self::virtual_time::now_ms as wall_ms;
+pub use self::virtual_time::{begin_at, now_ms, now_ms as wall_ms, now_us, now_us as uptime_us};
 
 #[cfg(test)]
 mod virtual_time {
@@ -102,12 +118,12 @@ mod virtual_time {
 
     type Origin = (Instant, u64);
 
-    /// Where real time was at the first look.
+    /// Where real time was at the first look, µs.
     static REAL: LazyLock<Origin> = LazyLock::new(|| {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         (
             Instant::from_std(std::time::Instant::now()),
-            u64::try_from(since.as_millis()).unwrap(),
+            u64::try_from(since.as_micros()).unwrap(),
         )
     });
 
@@ -117,15 +133,20 @@ mod virtual_time {
 
     /// Unix milliseconds: real time, moved on with tokio's clock.
     pub fn now_ms() -> u64 {
-        let (origin, ms) = SET.get().unwrap_or_else(|| *REAL);
+        now_us() / 1_000
+    }
+
+    /// The same in microseconds.
+    pub fn now_us() -> u64 {
+        let (origin, us) = SET.get().unwrap_or_else(|| *REAL);
         let passed = Instant::now().saturating_duration_since(origin);
-        ms + u64::try_from(passed.as_millis()).unwrap()
+        us + u64::try_from(passed.as_micros()).unwrap()
     }
 
     /// From here on this thread's time is `ms` and what tokio's clock moves on. Called inside the
     /// runtime whose time is paused, so that one seed sees the same times in every run.
     pub fn begin_at(ms: u64) {
-        SET.set(Some((Instant::now(), ms)));
+        SET.set(Some((Instant::now(), ms * 1_000)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,8 +1,11 @@
 //! The listener: accepts, ends TLS, and speaks HTTP/1.1 until a request is served or upgraded.
 //!
-//! Owns the accept loop (axum's own hides the stream the gateway takes over) and its bounds.
+//! Owns the accept loop (axum's own hides the stream the gateway takes over) and its bounds. A
+//! request that was begun when the node leaves is answered.
 
-use std::{convert::Infallible, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, io, net::SocketAddr, path::Path, pin::pin, sync::Arc, time::Duration,
+};
 
 use axum::{Router, body::Body, extract::ConnectInfo};
 use hyper::{Request, body::Incoming, server::conn::http1};
@@ -26,9 +29,12 @@ use crate::{
 /// tried again by the client's kernel only after a second.
 const BACKLOG: i32 = 4096;
 /// Connections that are neither upgraded nor done: each holds a buffer.
-const HTTP_CONNECTIONS_MAX: usize = 8192;
+const HTTP_CONNECTIONS_MAX: u32 = 8192;
 /// A client sends its TLS handshake, and the head of a request, within this.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// What was begun when the node leaves is answered within this: a publication takes far less, and
+/// the grace of an orchestrator is short.
+const FINISH_MAX: Duration = Duration::from_secs(3);
 /// Largest head of a request: tokens of 8 KiB fit.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Wait after a failed accept (out of files): the next try would fail at once.
@@ -95,17 +101,20 @@ pub fn tls(cert: &Path, key: &Path) -> Result<TlsAcceptor, ListenError> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// Accepts and serves until the node stops.
+/// Accepts and serves until the node takes no more requests, then ends with those that were begun:
+/// within [`FINISH_MAX`].
 pub async fn serve(
     listener: TcpListener,
     router: Router,
     acceptor: Option<TlsAcceptor>,
     tasks: Tasks,
 ) {
-    let slots = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX));
+    let all = usize::try_from(HTTP_CONNECTIONS_MAX).unwrap_or(usize::MAX);
+    let slots = Arc::new(Semaphore::new(all));
     loop {
         let accepted = tokio::select! {
             () = tasks.stopped() => return,
+            () = tasks.finishing() => break,
             accepted = listener.accept() => accepted,
         };
         let (stream, address) = match accepted {
@@ -120,16 +129,16 @@ pub async fn serve(
             continue;
         };
         let (router, acceptor) = (router.clone(), acceptor.clone());
-        let stopped = tasks.stopped();
+        let (stopped, finishing) = (tasks.stopped(), tasks.finishing());
         tasks.spawn(async move {
             let connected = async {
                 prepare(&stream)?;
                 match acceptor {
-                    None => speak(stream, router, address).await,
+                    None => speak(stream, router, address, finishing).await,
                     Some(acceptor) => {
                         let stream =
                             tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await??;
-                        speak(stream, router, address).await
+                        speak(stream, router, address, finishing).await
                     }
                 }
             };
@@ -143,11 +152,19 @@ pub async fn serve(
             drop(slot);
         });
     }
+    drop(listener);
+    let ended = slots.acquire_many(HTTP_CONNECTIONS_MAX);
+    if tokio::time::timeout(FINISH_MAX, ended).await.is_err() {
+        tracing::warn!("requests did not end in time; they are cut");
+    }
 }
 
-async fn speak<S>(stream: S, router: Router, address: SocketAddr) -> io::Result<()>
+/// Speaks HTTP until the connection ends, or the request that was begun when `finishing` resolves
+/// was answered.
+async fn speak<S, F>(stream: S, router: Router, address: SocketAddr, finishing: F) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Future<Output = ()>,
 {
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
@@ -163,12 +180,16 @@ where
             )
         }
     });
-    http1::Builder::new()
+    let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HANDSHAKE)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades()
-        .await
-        .map_err(io::Error::other)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    tokio::select! {
+        outcome = connection.as_mut() => return outcome.map_err(io::Error::other),
+        () = finishing => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await.map_err(io::Error::other)
 }

@@ -13,7 +13,9 @@ use std::{
 
 use parking_lot::Mutex;
 use tempfile::TempDir;
-use tidewire_protocol::{ChannelName, Epoch, Name, command::Range, frame::Publication};
+use tidewire_protocol::{
+    ChannelName, Epoch, Name, TraceParent, command::Range, frame::Publication,
+};
 use tokio::sync::watch;
 
 use crate::{
@@ -161,6 +163,10 @@ impl Fan {
 impl Announce for Fan {
     fn append(&self, channel: &ChannelName, epoch: &Epoch, publication: &Arc<Publication>) {
         self.each(|node| node.append(channel, epoch, publication));
+    }
+
+    fn traced(&self, channel: &ChannelName, offset: u64, trace: TraceParent) {
+        self.each(|node| node.traced(channel, offset, trace));
     }
 
     fn reset(&self, channel: &ChannelName, head: &Head) {

@@ -8,7 +8,9 @@ mod tests;
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::{Router, routing::get};
+use futures_util::future::join_all;
 use tidewire_protocol::Name;
+use tokio::{task::JoinHandle, time::timeout};
 use tokio_rustls::TlsAcceptor;
 
 use self::seams::Connected;
@@ -30,7 +32,11 @@ use crate::{
     redis::RedisError,
     storage::EmbeddedStorage,
     tasks::Tasks,
-    telemetry::metrics::{Metrics, UPKEEP_EVERY},
+    telemetry::{
+        metrics::{Metrics, UPKEEP_EVERY},
+        otlp::{self, TracingError},
+        spans::Tracer,
+    },
 };
 
 /// A channel nobody reads stays followed this long: a page that reloads finds it warm.
@@ -74,6 +80,9 @@ pub enum NodeError {
     /// The demo's recordings.
     #[error(transparent)]
     Demo(#[from] DemoError),
+    /// Spans cannot be taken to the collector.
+    #[error(transparent)]
+    Tracing(#[from] TracingError),
     /// A histogram has no buckets.
     #[error("the metrics cannot be set up")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
@@ -86,6 +95,8 @@ pub struct Node {
     started_ms: u64,
     gateway: Arc<Gateway>,
     tasks: Tasks,
+    /// End once the requests that were begun are answered.
+    listeners: Vec<JoinHandle<()>>,
     /// Closed last: every part writes to it until it ends.
     storage: Option<EmbeddedStorage>,
 }
@@ -150,25 +161,23 @@ impl Node {
             .merge(admin::router(Arc::clone(&gateway)));
         let mark = memory::mark(&gateway.config);
         tasks.spawn_until_stop(admin::say(Arc::clone(&gateway), mark));
-        match internal {
-            Some(internal) => {
-                tasks.spawn(http::serve(listener, clients, tls, tasks.clone()));
-                tasks.spawn(http::serve(internal, backends, None, tasks.clone()));
-            }
-            None => {
-                tasks.spawn(http::serve(
-                    listener,
-                    clients.merge(backends),
-                    tls,
-                    tasks.clone(),
-                ));
-            }
-        }
+        let serve = |listener, router, tls| {
+            let serving = http::serve(listener, router, tls, tasks.clone());
+            tasks.spawn(serving)
+        };
+        let listeners = match internal {
+            Some(internal) => vec![
+                serve(listener, clients, tls),
+                serve(internal, backends, None),
+            ],
+            None => vec![serve(listener, clients.merge(backends), tls)],
+        };
         Ok(Self {
             address,
             started_ms: clock::now_ms(),
             gateway,
             tasks,
+            listeners,
             storage,
         })
     }
@@ -183,18 +192,21 @@ impl Node {
         &self.gateway
     }
 
-    /// Leaves: nobody is admitted, clients are moved to other nodes or told to come back, and every
-    /// task ends. Takes at most the drain window, one call of the broker and [`STOP_MAX`].
+    /// Leaves: nobody is admitted, clients are moved to other nodes or told to come back, requests
+    /// that were begun are answered, and every task ends. Takes at most the drain window, one call
+    /// of the broker and [`STOP_MAX`].
     pub async fn stop(self) {
         self.gateway.leave().await;
         let address = self.address.to_string();
         let lease = self.gateway.lease(self.started_ms, &address);
         self.gateway.control.nodes.renew(lease).await;
-        self.tasks.stop();
-        if tokio::time::timeout(STOP_MAX, self.tasks.wait())
-            .await
-            .is_err()
-        {
+        let ends = async {
+            self.tasks.finish();
+            join_all(self.listeners).await;
+            self.tasks.stop();
+            self.tasks.wait().await;
+        };
+        if timeout(STOP_MAX, ends).await.is_err() {
             tracing::warn!("tasks of the node did not end in time");
         }
         drop(self.storage);
@@ -212,15 +224,17 @@ pub(crate) fn assemble(
     (metrics, tasks): (Arc<Metrics>, &Tasks),
     open: impl FnOnce(&Config, &Name, &Arc<Logs>) -> Result<Seams, NodeError>,
 ) -> Result<(Arc<Gateway>, Option<EmbeddedStorage>), NodeError> {
+    let node = node_name();
+    let tracer = otlp::start(&config.tracing, &node, &metrics, tasks)?;
     let logs = Arc::new(Logs::new(
         feed_settings(config),
         tasks.clone(),
         Arc::clone(&metrics),
+        tracer.clone(),
     ));
-    let node = node_name();
     let seams = open(config, &node, &logs)?;
     let feed = Feed::new(Arc::clone(&seams.broker), logs, tasks.clone());
-    let gateway = gateway(config, node, feed, &seams, metrics, tasks)?;
+    let gateway = gateway(config, node, feed, &seams, (metrics, tracer, tasks))?;
     gateway.feed.start();
     gateway.start();
     tasks.spawn_until_stop(lease(Arc::clone(&gateway), address));
@@ -254,8 +268,7 @@ fn gateway(
     node: Name,
     feed: Feed,
     seams: &Seams,
-    metrics: Arc<Metrics>,
-    tasks: &Tasks,
+    (metrics, tracer, tasks): (Arc<Metrics>, Tracer, &Tasks),
 ) -> Result<Arc<Gateway>, NodeError> {
     let namespaces = Arc::new(config.namespaces.clone());
     let nodes = Nodes::new(feed.broker_handle(), node.clone(), seams.alone);
@@ -285,6 +298,7 @@ fn gateway(
         ),
         origins: Origins::new(config.auth.allowed_origins.as_deref(), config.development),
         metrics,
+        tracer,
         tasks: tasks.clone(),
         config: Arc::clone(config),
     }))

@@ -13,6 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub struct Tasks {
     tracker: TaskTracker,
     runtime: Handle,
+    finish: CancellationToken,
     stop: CancellationToken,
 }
 
@@ -22,6 +23,7 @@ impl Tasks {
         Self {
             tracker: TaskTracker::new(),
             runtime: Handle::current(),
+            finish: CancellationToken::new(),
             stop: CancellationToken::new(),
         }
     }
@@ -48,6 +50,16 @@ impl Tasks {
                 () = future => {}
             }
         });
+    }
+
+    /// Resolves when the node takes no more requests: those that were begun are to be answered.
+    pub fn finishing(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.finish.clone().cancelled_owned()
+    }
+
+    /// Tells whoever takes requests to end with those that were begun.
+    pub fn finish(&self) {
+        self.finish.cancel();
     }
 
     /// Resolves when the node is told to stop.

@@ -1,6 +1,6 @@
 //! Commands: what a client asks of the node. Plain data; `decode` makes them from bytes.
 
-use crate::{ChannelName, Name, Payload, Position};
+use crate::{ChannelName, Name, Payload, Position, TraceParent};
 
 /// The number a client gave a request; its answer repeats it. None: no answer is wanted.
 pub type RequestId = Option<u64>;
@@ -159,6 +159,8 @@ pub struct Pub {
     pub ttl_ms: Option<u64>,
     /// The guard: only if this very publication is still the last.
     pub guard: Option<Guard>,
+    /// The trace it belongs to.
+    pub trace: Option<TraceParent>,
 }
 
 /// The condition of a guarded publication.

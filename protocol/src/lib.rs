@@ -14,6 +14,7 @@ pub mod limits;
 mod msgpack;
 pub mod name;
 pub mod payload;
+pub mod trace;
 
 pub use code::{CloseCode, ErrorCode};
 pub use command::Command;
@@ -21,6 +22,7 @@ pub use decode::DecodeError;
 pub use frame::{Frame, Publication};
 pub use name::{ChannelName, Epoch, Name, Position};
 pub use payload::{Payload, PayloadError};
+pub use trace::TraceParent;
 
 /// How frames are written on one connection; chosen by the WebSocket subprotocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

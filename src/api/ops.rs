@@ -23,8 +23,9 @@ use crate::{
     store::{CheckpointStore, SessionId},
 };
 
-/// A probe's round trip through broker or store may take this long.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// A probe's round trip through broker or store may take this long: with [`PROBE_FRESH`] before
+/// it, an outage is told within 3 s.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// Whoever asks within this is told what the last one was: nobody has the node publish by asking.
 const PROBE_FRESH: Duration = Duration::from_secs(1);
 /// A session that never exists.

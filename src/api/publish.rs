@@ -10,7 +10,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tidewire_protocol::{
-    Epoch, ErrorCode, Name, Payload, Position,
+    Epoch, ErrorCode, Name, Payload, Position, TraceParent,
     command::Guard,
     limits::{CHANNEL_BYTES_MAX, INTEGER_MAX},
 };
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     broker::{BrokerError, Publish, Published},
-    telemetry::labels::PublicationSource,
+    telemetry::{labels::PublicationSource, spans::Begun},
 };
 
 /// Most channels one publication goes to: a fan-out to more is a batch, or one channel more.
@@ -35,6 +35,8 @@ const ITEMS_MAX: usize = 1_000;
 const ENVELOPE_BYTES: usize = 128 * 1024;
 /// Largest batch.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The header that names the caller's trace.
+const TRACEPARENT: &str = "traceparent";
 /// The header that stands for `id`.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
@@ -135,7 +137,7 @@ pub(super) async fn publish(
         let addressed = address(&api, draft.clone(), &channel);
         (channel, addressed)
     });
-    answer(submit(&api, wanted.collect()).await)
+    answer(submit(&api, wanted.collect(), parent(&headers)).await)
 }
 
 /// `POST /v1/batch`.
@@ -164,7 +166,12 @@ pub(super) async fn batch(
         let addressed = draft(&api, &caller, item).and_then(|draft| address(&api, draft, &channel));
         wanted.push((channel, addressed));
     }
-    answer(submit(&api, wanted).await)
+    answer(submit(&api, wanted, parent(&headers)).await)
+}
+
+/// The caller's trace; W3C says to go on without where it makes no sense.
+fn parent(headers: &HeaderMap) -> Option<TraceParent> {
+    TraceParent::parse(headers.get(TRACEPARENT)?.to_str().ok()?)
 }
 
 /// The id of a publish request: in the body or in the header, as text or as a quoted string.
@@ -282,11 +289,16 @@ fn address(api: &Api, draft: Draft, channel: &str) -> Result<Publish, Refusal> {
         delete: draft.delete,
         ttl_ms: draft.ttl_ms,
         guard: draft.guard,
+        trace: None,
     })
 }
 
 /// Hands what is to be published to the broker in one step and puts the answers in their places.
-async fn submit(api: &Api, wanted: Vec<(String, Result<Publish, Refusal>)>) -> Vec<Told> {
+async fn submit(
+    api: &Api,
+    wanted: Vec<(String, Result<Publish, Refusal>)>,
+    parent: Option<TraceParent>,
+) -> Vec<Told> {
     let mut batch = Vec::with_capacity(wanted.len());
     let mut waiting = Vec::with_capacity(wanted.len());
     for (channel, item) in wanted {
@@ -300,11 +312,7 @@ async fn submit(api: &Api, wanted: Vec<(String, Result<Publish, Refusal>)>) -> V
     let answers = if batch.is_empty() {
         Vec::new()
     } else {
-        let begun = Instant::now();
-        let answers = api.broker().publish(batch).await;
-        let took = begun.elapsed().as_secs_f64();
-        api.gateway.metrics.publish_seconds.record(took);
-        answers
+        publish_all(api, batch, parent).await
     };
     let mut answers = answers.into_iter();
     let told = waiting.into_iter().map(|(channel, waiting)| {
@@ -319,6 +327,31 @@ async fn submit(api: &Api, wanted: Vec<(String, Result<Publish, Refusal>)>) -> V
         (channel, outcome)
     });
     told.collect()
+}
+
+/// One step of the broker, and one span.
+async fn publish_all(
+    api: &Api,
+    mut batch: Vec<Publish>,
+    parent: Option<TraceParent>,
+) -> Vec<Result<Published, BrokerError>> {
+    let tracer = &api.gateway.tracer;
+    let span = tracer.begin(parent);
+    let trace = span.as_ref().map(Begun::context);
+    for item in &mut batch {
+        item.trace = trace;
+    }
+    let count = batch.len();
+    let only = match &batch[..] {
+        [only] if trace.is_some() => Some(only.channel.clone()),
+        _several => None,
+    };
+    let begun = Instant::now();
+    let answers = api.broker().publish(batch).await;
+    let took = begun.elapsed().as_secs_f64();
+    api.gateway.metrics.publish_seconds.record(took);
+    tracer.published(span, only.as_ref(), count);
+    answers
 }
 
 /// 200 with the outcome of each; where all were refused for one reason, that reason's problem.

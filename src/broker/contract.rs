@@ -7,7 +7,7 @@ use std::{
 };
 
 use tidewire_protocol::{
-    ChannelName, Epoch, Name, Payload, Position, Publication,
+    ChannelName, Epoch, Name, Payload, Position, Publication, TraceParent,
     command::{Guard, Range},
     frame::Acknowledge,
 };
@@ -22,6 +22,7 @@ mod keyed;
 mod log;
 pub(crate) mod random;
 pub(crate) mod rules;
+mod trace;
 
 /// Opens the log under test; a second call closes it and opens it again.
 pub(crate) trait Lab {
@@ -32,6 +33,7 @@ pub(crate) trait Lab {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Told {
     Append(ChannelName, Epoch, Arc<Publication>),
+    Traced(ChannelName, u64, TraceParent),
     Reset(ChannelName, Head),
     Blank(ChannelName, u64),
     Flush,
@@ -56,7 +58,11 @@ impl Heard {
             .iter()
             .filter_map(|told| match told {
                 Told::Append(name, _, publication) if name == channel => Some(publication.offset),
-                Told::Append(..) | Told::Reset(..) | Told::Blank(..) | Told::Flush => None,
+                Told::Append(..)
+                | Told::Traced(..)
+                | Told::Reset(..)
+                | Told::Blank(..)
+                | Told::Flush => None,
             })
             .collect()
     }
@@ -69,6 +75,9 @@ impl Announce for Heard {
             epoch.clone(),
             publication.clone(),
         ));
+    }
+    fn traced(&self, channel: &ChannelName, offset: u64, trace: TraceParent) {
+        self.push(Told::Traced(channel.clone(), offset, trace));
     }
     fn reset(&self, channel: &ChannelName, head: &Head) {
         self.push(Told::Reset(channel.clone(), head.clone()));
@@ -131,6 +140,7 @@ pub(crate) fn publish(channel: &ChannelName, data: &str) -> Publish {
         delete: false,
         ttl_ms: None,
         guard: None,
+        trace: None,
     }
 }
 
@@ -259,6 +269,7 @@ macro_rules! broker_contract {
             blank_keeps_the_offset_and_nothing_else,
             channels_are_listed_by_prefix_in_name_order,
             everything_of_a_publication_comes_back,
+            a_trace_is_told_with_its_publication_and_is_no_part_of_it,
             state_holds_the_newest_of_each_key,
             state_pages_in_rising_offset_order,
             a_removed_key_leaves_a_tombstone_for_those_who_catch_up,

@@ -14,7 +14,7 @@ pub mod redis;
 use std::{fmt::Debug, future::Future, pin::Pin, sync::Arc};
 
 use tidewire_protocol::{
-    ChannelName, Epoch, ErrorCode, Name, Payload, Position,
+    ChannelName, Epoch, ErrorCode, Name, Payload, Position, TraceParent,
     command::{Guard, Range},
     frame::{Acknowledge, Publication, StateItem},
 };
@@ -71,6 +71,8 @@ pub struct Publish {
     pub ttl_ms: Option<u64>,
     /// The guard.
     pub guard: Option<Guard>,
+    /// The span it is published by; sampled.
+    pub trace: Option<TraceParent>,
 }
 
 /// The answer to an accepted publication.
@@ -198,6 +200,8 @@ pub struct PageLimit {
 pub trait Announce: Debug + Send + Sync {
     /// The log of `channel` holds `publication`, minted under `epoch`.
     fn append(&self, channel: &ChannelName, epoch: &Epoch, publication: &Arc<Publication>);
+    /// The entry that was announced last belongs to a trace; told before the next `flush`.
+    fn traced(&self, channel: &ChannelName, offset: u64, trace: TraceParent);
     /// The log began another life with this head.
     fn reset(&self, channel: &ChannelName, head: &Head);
     /// The entry at this offset was blanked in place.

@@ -23,7 +23,6 @@ pub struct Log {
     pub life: u32,
     pub segments: Segments,
     pub head: u64,
-    pub head_ts: u64,
     /// Names what is stored of the log: another one once an entry of it was rewritten.
     pub version: u64,
     pub tails: [Option<Frames>; 2],
@@ -34,14 +33,8 @@ pub struct Log {
 pub enum Phase {
     /// Interest was declared; where the log stood by the last announcement since. Nobody reads
     /// yet and so no tail exists: what was announced is read from history.
-    Cutting(Option<Announced>),
+    Cutting(Option<Position>),
     Live,
-}
-
-#[derive(Debug)]
-pub struct Announced {
-    pub position: Position,
-    pub ts: u64,
 }
 
 /// What a reader finds at its cursor.
@@ -258,7 +251,6 @@ impl Log {
             }
         }
         self.head = publication.offset;
-        self.head_ts = publication.ts;
         true
     }
 

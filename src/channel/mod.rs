@@ -115,7 +115,6 @@ impl Channel {
                 life: 0,
                 segments: Segments::unknown(),
                 head: 0,
-                head_ts: 0,
                 version: next_version(),
                 tails: [None, None],
                 compacted: [None, None],
@@ -140,15 +139,12 @@ impl Channel {
         (log.version, log.position())
     }
 
-    /// Marks every reader and adds the idle ones to `idle`; answers how many there are and when
-    /// the newest publication was accepted.
-    pub fn mark_readers(&self, idle: &mut Vec<Arc<dyn Reader>>) -> (usize, u64) {
+    /// Marks every reader and adds the idle ones to `idle`; answers how many there are.
+    pub fn mark_readers(&self, idle: &mut Vec<Arc<dyn Reader>>) -> usize {
         self.dirty.store(false, Ordering::Release);
         let list = self.readers.lock();
         list.readers.mark(idle);
-        let readers = list.readers.len();
-        drop(list);
-        (readers, self.log.lock().head_ts)
+        list.readers.len()
     }
 
     /// Adds a reader. The head is taken after the reader is in the list, so what is appended

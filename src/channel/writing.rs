@@ -11,7 +11,7 @@ use tidewire_protocol::{Epoch, Position, frame::Publication};
 use super::{
     Channel,
     compacted::Compacted,
-    log::{Announced, Continues, Phase, next_version},
+    log::{Continues, Phase, next_version},
 };
 use crate::broker::{Head, lineage::Parts};
 
@@ -70,9 +70,8 @@ impl Channel {
             return true;
         };
         let announced = announced.take();
-        let same_log = |announced: &Announced| announced.position.epoch == head.position.epoch;
-        let is_stale =
-            |announced: &Announced| is_older(&announced.position.epoch, &head.position.epoch);
+        let same_log = |announced: &Position| announced.epoch == head.position.epoch;
+        let is_stale = |announced: &Position| is_older(&announced.epoch, &head.position.epoch);
         if announced
             .as_ref()
             .is_some_and(|announced| !same_log(announced) && !is_stale(announced))
@@ -82,10 +81,9 @@ impl Channel {
         log.phase = Phase::Live;
         log.begin(head);
         if let Some(announced) = announced.filter(same_log)
-            && announced.position.offset > log.head
+            && announced.offset > log.head
         {
-            log.move_head(announced.position.offset);
-            log.head_ts = announced.ts;
+            log.move_head(announced.offset);
         }
         true
     }
@@ -95,15 +93,11 @@ impl Channel {
     pub fn append(&self, epoch: &Epoch, publication: &Arc<Publication>) -> Appended {
         let mut log = self.log.lock();
         if let Phase::Cutting(announced) = &mut log.phase {
-            let is_stale =
-                (announced.as_ref()).is_some_and(|last| is_older(epoch, &last.position.epoch));
+            let is_stale = (announced.as_ref()).is_some_and(|last| is_older(epoch, &last.epoch));
             if !is_stale {
-                *announced = Some(Announced {
-                    position: Position {
-                        epoch: epoch.clone(),
-                        offset: publication.offset,
-                    },
-                    ts: publication.ts,
+                *announced = Some(Position {
+                    epoch: epoch.clone(),
+                    offset: publication.offset,
                 });
             }
             return Appended::Dropped;
@@ -139,10 +133,7 @@ impl Channel {
     pub fn reset(&self, head: &Head) -> (Settled, bool) {
         let mut log = self.log.lock();
         if let Phase::Cutting(announced) = &mut log.phase {
-            *announced = Some(Announced {
-                position: head.position.clone(),
-                ts: 0,
-            });
+            *announced = Some(head.position.clone());
             return (Settled::Same, false);
         }
         let settled = log.settle(head);

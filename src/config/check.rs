@@ -23,6 +23,13 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     drain(config, report);
     redis(config, report);
     auth(config, report);
+    if let Some(endpoint) = &config.tracing.endpoint {
+        let url = reqwest::Url::parse(endpoint);
+        if !url.is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
+            let problem = Problem::Rule("an address such as http://localhost:4318/v1/traces");
+            report.refuse("tracing.endpoint", problem);
+        }
+    }
     if config.tls.cert.is_some() != config.tls.key.is_some() {
         let missing = if config.tls.cert.is_none() {
             "tls.cert"

@@ -25,11 +25,14 @@ use std::{
 pub use error::ConfigErrors;
 pub use namespaces::{Namespace, Namespaces, PRESENCE_TTL_MS, Presence};
 pub use secret::Secret;
-pub use sections::{Drain, Limits, Log, LogFilter, LogFormat, Redis, Session, Storage, Sync, Tls};
+pub use sections::{
+    Drain, Limits, Log, LogFilter, LogFormat, Redis, Session, Storage, Sync, Tls, Tracing,
+};
 pub use units::{ByteSize, Percent, Rate};
 
 use crate::auth;
 use error::{ConfigError, Problem};
+use ipnet::IpNet;
 use reader::{Reader, Report};
 use tree::{Origin, Table};
 
@@ -45,6 +48,8 @@ setting::section! {
         listen: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080),
         /// Address for /metrics, /admin and the HTTP API instead; unset: the same port, with a warning.
         internal_listen: Option<SocketAddr> = None,
+        /// Networks of proxies whose X-Forwarded-For says who the client is, such as "10.0.0.0/8"; unset: none is believed.
+        trusted_proxies: Vec<IpNet> = Vec::new(),
         /// Folder of the embedded storage.
         data_dir: PathBuf = PathBuf::from("./tidewire-data"),
         /// Signs session keys; the same on every node; unset: generated and kept in data_dir.
@@ -79,6 +84,8 @@ pub struct Config {
     pub tls: Tls,
     /// `[log]`.
     pub log: Log,
+    /// `[tracing]`.
+    pub tracing: Tracing,
     /// Set by `tidewire dev` alone: the demo runs, and only this machine may connect to a
     /// loopback address.
     pub development: bool,
@@ -181,6 +188,7 @@ fn read(table: Table, report: &mut Report) -> (Config, Vec<(String, Origin)>) {
             redis: reader.section("redis"),
             tls: reader.section("tls"),
             log: reader.section("log"),
+            tracing: reader.section("tracing"),
             development: false,
         };
         (config, names)

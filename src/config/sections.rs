@@ -145,6 +145,18 @@ section! {
     }
 }
 
+section! {
+    /// Traces of publications; off while there is no `endpoint`.
+    pub struct Tracing {
+        /// Where spans go, OTLP over HTTP: http://localhost:4318/v1/traces; unset: nothing is traced.
+        endpoint: Option<String> = None,
+        /// Share of the publications without a traceparent that begin a trace; unset: none do.
+        sample: Option<Percent> = None,
+        /// The service.name of the spans.
+        service_name: String = "tidewire".to_owned(),
+    }
+}
+
 words! {
     /// How log lines look.
     pub enum LogFormat ("\"json\" or \"pretty\"") {

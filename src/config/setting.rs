@@ -3,7 +3,14 @@
 //!
 //! Called by the section structs of every module; knows no key.
 
-use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
+    path::PathBuf,
+    time::Duration,
+};
+
+use ipnet::IpNet;
 
 use super::{
     secret::Secret,
@@ -52,6 +59,11 @@ macro_rules! text_settings {
     )+ };
 }
 
+fn network(text: &str) -> Option<IpNet> {
+    let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
+    text.parse().ok().or_else(address)
+}
+
 fn not_empty(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
@@ -60,6 +72,7 @@ text_settings! {
     String, "a text that is not empty", not_empty, Self::clone;
     PathBuf, "a path", |text| not_empty(text).map(Self::from), |path: &Self| path.display().to_string();
     SocketAddr, "an address such as \"127.0.0.1:8080\"", |text: &str| text.parse().ok(), Self::to_string;
+    IpNet, "a network such as \"10.0.0.0/8\", or an address", network, Self::to_string;
     Duration, "a duration such as \"30s\", \"5m\" or \"100ms\"", parse_duration, |span: &Self| show_duration(*span);
     Rate, "a rate such as \"50/s\"", Self::parse, Self::to_string;
     Percent, "a percentage such as \"75%\"", Self::parse, Self::to_string;
@@ -169,6 +182,11 @@ pub trait ListItem: Setting {
 
 impl ListItem for String {
     const LIST_EXPECTED: &'static str = "a list of texts (in the environment: separated by commas)";
+}
+
+impl ListItem for IpNet {
+    const LIST_EXPECTED: &'static str =
+        "a list of networks such as \"10.0.0.0/8\" (in the environment: separated by commas)";
 }
 
 impl<T: ListItem> Setting for Vec<T> {

@@ -102,6 +102,7 @@ pub fn of_node(
         delete: false,
         ttl_ms: None,
         guard: None,
+        trace: None,
     })
 }
 

@@ -174,5 +174,6 @@ fn written(revocation: &Revocation, now_ms: u64, guard: Option<Guard>) -> Option
         delete: false,
         ttl_ms: Some(revocation.until.saturating_sub(now_ms).max(1)),
         guard,
+        trace: None,
     })
 }

@@ -10,7 +10,7 @@ use crate::{
     feed::{Logs, Settings},
     lab::{Cluster, Link},
     tasks::Tasks,
-    telemetry::metrics::Metrics,
+    telemetry::{metrics::Metrics, spans::Tracer},
 };
 
 /// A node as far as control knows.
@@ -40,7 +40,12 @@ impl Node {
         };
         let tasks = Tasks::new();
         let metrics = Arc::new(Metrics::new(&Namespaces::default()).unwrap());
-        let logs = Arc::new(Logs::new(settings, tasks.clone(), metrics));
+        let logs = Arc::new(Logs::new(
+            settings,
+            tasks.clone(),
+            metrics,
+            Tracer::default(),
+        ));
         let feed = Feed::new(Arc::clone(&broker), Arc::clone(&logs), tasks);
         let nodes = Arc::new(Nodes::new(broker, name.clone(), false));
         let control = Arc::new(Control::new(name, feed.clone(), nodes));

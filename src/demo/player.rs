@@ -219,6 +219,7 @@ async fn publish(
         delete: false,
         ttl_ms: None,
         guard: None,
+        trace: None,
     });
     for error in broker
         .publish(batch.collect())

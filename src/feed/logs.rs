@@ -7,7 +7,7 @@ use std::{cell::RefCell, sync::Arc, time::Duration};
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
-use tidewire_protocol::{ChannelName, Epoch, frame::Publication};
+use tidewire_protocol::{ChannelName, Epoch, TraceParent, frame::Publication};
 use tokio::sync::SetOnce;
 
 use super::doubts::Doubts;
@@ -16,7 +16,11 @@ use crate::{
     channel::{Appended, Channel, ChannelOptions, Reader, Settled},
     clock,
     tasks::Tasks,
-    telemetry::{labels::RepairCause, metrics::Metrics},
+    telemetry::{
+        labels::RepairCause,
+        metrics::Metrics,
+        spans::{Fanout, Received, Tracer},
+    },
 };
 
 /// Bounds of what the node keeps of channels.
@@ -35,6 +39,8 @@ const LIVE_MAX: Duration = Duration::from_secs(10);
 /// Readers that pull on the thread that has the publications, and the size of the chunks the
 /// others are handed out in (measured in research/delivery-core.md: about 0.8 ms of writes).
 const CHUNK: usize = 128;
+/// Publications of traces in one batch; a batch has at most as many announcements.
+const RECEIVED_MAX: usize = 1_024;
 
 /// One followed channel and whether its head is known yet.
 #[derive(Debug)]
@@ -75,11 +81,23 @@ impl Slot {
     }
 }
 
+/// A channel whose readers are to be marked.
+#[derive(Debug)]
+struct Dirty {
+    channel: Arc<Channel>,
+    /// When the broker stamped the oldest publication since the last marking, Unix ms; none: it
+    /// is no publication that they have to look at.
+    stamp_ms: Option<u64>,
+}
+
 /// The channels this node follows.
 #[derive(Debug)]
 pub struct Logs {
     channels: DashMap<ChannelName, Arc<Slot>>,
-    dirty: Mutex<Vec<Arc<Channel>>>,
+    dirty: Mutex<Vec<Dirty>>,
+    tracer: Tracer,
+    /// Publications that belong to traces, until they are handed out.
+    received: Mutex<Vec<Received>>,
     doubts: Doubts,
     settings: Settings,
     tasks: Tasks,
@@ -92,10 +110,12 @@ thread_local! {
 }
 
 impl Logs {
-    pub fn new(settings: Settings, tasks: Tasks, metrics: Arc<Metrics>) -> Self {
+    pub fn new(settings: Settings, tasks: Tasks, metrics: Arc<Metrics>, tracer: Tracer) -> Self {
         Self {
             channels: DashMap::new(),
             dirty: Mutex::default(),
+            tracer,
+            received: Mutex::default(),
             doubts: Doubts::default(),
             settings,
             tasks,
@@ -149,8 +169,13 @@ impl Logs {
             self.metrics.rewinds.increment(1);
         }
         if owes_mark {
-            self.dirty.lock().push(Arc::clone(channel));
+            self.soiled(channel, None);
         }
+    }
+
+    fn soiled(&self, channel: &Arc<Channel>, stamp_ms: Option<u64>) {
+        let channel = Arc::clone(channel);
+        self.dirty.lock().push(Dirty { channel, stamp_ms });
     }
 
     /// How many channels are followed.
@@ -222,18 +247,49 @@ impl Logs {
         dropped
     }
 
-    fn deliver(&self, idle: &mut Vec<Arc<dyn Reader>>) {
+    /// Lets readers pull: those of one chunk here, of the others each in a task. The time since
+    /// `stamp_ms` is measured once for each chunk, when the last of it was written; spans end with
+    /// the last chunk.
+    fn deliver(
+        &self,
+        idle: &mut Vec<Arc<dyn Reader>>,
+        stamp_ms: Option<u64>,
+        fanout: Option<Fanout>,
+    ) {
+        let fanout = fanout.map(Arc::new);
         while idle.len() > CHUNK {
             let chunk = idle.split_off(idle.len() - CHUNK);
+            let (metrics, held) = (Arc::clone(&self.metrics), fanout.clone());
             self.tasks.spawn(async move {
-                for reader in chunk {
-                    reader.pull();
-                }
+                pull_all(chunk, stamp_ms, &metrics);
+                drop(held);
             });
         }
-        for reader in idle.drain(..) {
-            reader.pull();
+        pull_all(idle.drain(..), stamp_ms, &self.metrics);
+    }
+
+    /// What was received of traces since the last batch; nothing is looked at where none are made.
+    fn take_fanout(&self) -> Option<Fanout> {
+        if !self.tracer.is_on() {
+            return None;
         }
+        let received = std::mem::take(&mut *self.received.lock());
+        self.tracer.fan_out(received)
+    }
+}
+
+fn pull_all(
+    readers: impl IntoIterator<Item = Arc<dyn Reader>>,
+    stamp_ms: Option<u64>,
+    metrics: &Metrics,
+) {
+    let mut count = 0_usize;
+    for reader in readers {
+        reader.pull();
+        count += 1;
+    }
+    if let Some(stamp_ms) = stamp_ms.filter(|_| count > 0) {
+        metrics.delivered(stamp_ms);
     }
 }
 
@@ -245,7 +301,7 @@ impl Announce for Logs {
         match slot.channel.append(epoch, publication) {
             Appended::Added { owes_mark, hole } => {
                 if owes_mark {
-                    self.dirty.lock().push(Arc::clone(&slot.channel));
+                    self.soiled(&slot.channel, Some(publication.ts));
                 }
                 if hole {
                     self.metrics.repairs.count(RepairCause::Hole);
@@ -259,6 +315,19 @@ impl Announce for Logs {
                 slot.channel.evict();
                 self.doubts.add([channel.clone()], RepairCause::Hole);
             }
+        }
+    }
+
+    fn traced(&self, channel: &ChannelName, offset: u64, trace: TraceParent) {
+        if !self.channels.contains_key(channel) {
+            return;
+        }
+        let Some(received) = self.tracer.received(trace, channel, offset) else {
+            return;
+        };
+        let mut waiting = self.received.lock();
+        if waiting.len() < RECEIVED_MAX {
+            waiting.push(received);
         }
     }
 
@@ -277,22 +346,21 @@ impl Announce for Logs {
 
     fn flush(&self) {
         let dirty = std::mem::take(&mut *self.dirty.lock());
+        let mut fanout = self.take_fanout();
         if dirty.is_empty() {
             return;
         }
         let mut idle = IDLE.with(RefCell::take);
-        let mut oldest = u64::MAX;
-        for channel in &dirty {
-            let (readers, accepted_ms) = channel.mark_readers(&mut idle);
+        for dirty in &dirty {
+            let readers = dirty.channel.mark_readers(&mut idle);
             self.metrics.fanout_size.record(readers as f64);
-            oldest = oldest.min(accepted_ms);
+            if let Some(fanout) = &mut fanout {
+                fanout.has_readers(dirty.channel.name(), readers);
+            }
         }
-        let delivers = !idle.is_empty();
-        self.deliver(&mut idle);
+        let oldest = dirty.iter().filter_map(|dirty| dirty.stamp_ms).min();
+        self.deliver(&mut idle, oldest, fanout);
         IDLE.with(|cell| cell.replace(idle));
-        if delivers {
-            Metrics::record_since(&self.metrics.delivery_seconds, oldest);
-        }
     }
 
     fn doubt(&self, is_doubted: &dyn Fn(&ChannelName) -> bool) {

@@ -21,7 +21,12 @@ use super::{
     refresh::refresh,
     subscribe::{Wanted, subscribe, unsubscribe},
 };
-use crate::{auth::Right, broker::Publish, clock, telemetry::labels::PublicationSource};
+use crate::{
+    auth::Right,
+    broker::Publish,
+    clock,
+    telemetry::{labels::PublicationSource, spans::Begun},
+};
 
 /// What happens after a batch.
 #[derive(Debug)]
@@ -195,22 +200,29 @@ async fn publish(connection: &Arc<Connection>, pubs: Vec<Pub>, budgets: &mut Bud
     if batch.is_empty() {
         return;
     }
-    let metrics = &connection.gateway.metrics;
-    let namespaces: Vec<_> = batch
-        .iter()
-        .map(|publish| publish.channel.clone())
-        .collect();
+    let gateway = &connection.gateway;
+    let (mut channels, mut spans) = (Vec::with_capacity(batch.len()), Vec::new());
+    for publish in &mut batch {
+        channels.push(publish.channel.clone());
+        if gateway.tracer.is_on() {
+            let span = gateway.tracer.begin(publish.trace.take());
+            publish.trace = span.as_ref().map(Begun::context);
+            spans.push(span);
+        }
+    }
     let begun = Instant::now();
-    let results = connection.gateway.feed.broker().publish(batch).await;
-    metrics
+    let results = gateway.feed.broker().publish(batch).await;
+    gateway
+        .metrics
         .publish_seconds
         .record(begun.elapsed().as_secs_f64());
+    for (span, channel) in spans.into_iter().zip(&channels) {
+        gateway.tracer.published(span, Some(channel), 1);
+    }
     let mut frames = Vec::with_capacity(results.len());
-    for ((i, result), channel) in numbers.into_iter().zip(results).zip(namespaces) {
+    for ((i, result), channel) in numbers.into_iter().zip(results).zip(channels) {
         if result.is_ok() {
-            connection
-                .gateway
-                .count_publication(&channel, PublicationSource::Client);
+            gateway.count_publication(&channel, PublicationSource::Client);
         }
         let Some(i) = i else { continue };
         frames.push(match result {
@@ -272,5 +284,6 @@ fn accept(
         delete: publish.delete,
         ttl_ms: publish.ttl_ms,
         guard: publish.guard,
+        trace: publish.trace.filter(|_| gateway.tracer.is_on()),
     })
 }

@@ -11,6 +11,7 @@ mod connection;
 mod deliver;
 mod drain;
 mod ending;
+mod forwarded;
 mod gate;
 mod hello;
 pub mod known;
@@ -62,7 +63,7 @@ use crate::{
     session::{Event, Member, What},
     store::{Checkpoint, CheckpointStore, Fence, SessionId, StoreError, Write},
     tasks::Tasks,
-    telemetry::{labels::PublicationSource, metrics::Metrics},
+    telemetry::{labels::PublicationSource, metrics::Metrics, spans::Tracer},
 };
 
 /// Questions of other nodes answered at once: each looks at every session in turn.
@@ -83,6 +84,7 @@ pub struct Parts {
     pub operators: OperatorTokens,
     pub origins: Origins,
     pub metrics: Arc<Metrics>,
+    pub tracer: Tracer,
     pub tasks: Tasks,
 }
 

@@ -25,12 +25,12 @@ use super::{
     Gateway,
     admission::Place,
     connection::Connection,
-    read,
+    forwarded, read,
     socket::{self, SocketReader, SocketWriter},
     websocket,
 };
 
-/// Where a connection comes from; put into requests by the listener.
+/// Where a connection comes from, a proxy where there is one; put into requests by the listener.
 #[derive(Debug, Clone, Copy)]
 pub struct ClientAddress(pub IpAddr);
 
@@ -53,27 +53,27 @@ struct Agreed {
 /// `GET /v1/connect`.
 pub async fn connect(
     State(gateway): State<Arc<Gateway>>,
-    ConnectInfo(ClientAddress(address)): ConnectInfo<ClientAddress>,
+    ConnectInfo(ClientAddress(peer)): ConnectInfo<ClientAddress>,
     request: Request,
 ) -> Response {
     let allowed = origin_allowed(&gateway.origins, request.headers());
-    upgrade(gateway, address, request, allowed)
+    upgrade(gateway, peer, request, allowed)
 }
 
 /// `GET /admin/connect`: the same for the page the node itself serves, and for no other.
 pub async fn connect_operator(
     State(gateway): State<Arc<Gateway>>,
-    ConnectInfo(ClientAddress(address)): ConnectInfo<ClientAddress>,
+    ConnectInfo(ClientAddress(peer)): ConnectInfo<ClientAddress>,
     request: Request,
 ) -> Response {
     let own_page = Origins::new(None, gateway.config.development);
     let allowed = origin_allowed(&own_page, request.headers());
-    upgrade(gateway, address, request, allowed)
+    upgrade(gateway, peer, request, allowed)
 }
 
 fn upgrade(
     gateway: Arc<Gateway>,
-    address: IpAddr,
+    peer: IpAddr,
     mut request: Request,
     origin_allowed: bool,
 ) -> Response {
@@ -81,6 +81,8 @@ fn upgrade(
         Ok(agreed) => agreed,
         Err((status, text)) => return (status, text).into_response(),
     };
+    let trusted = &gateway.config.node.trusted_proxies;
+    let address = forwarded::client(peer, request.headers(), trusted);
     let (place, refused) = match gateway.admission.admit(address) {
         Ok(permit) => (permit, refused(&gateway, &agreed, origin_allowed)),
         Err(refusal) => {

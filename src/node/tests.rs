@@ -43,6 +43,7 @@ fn publication(channel: &ChannelName) -> Publish {
         delete: false,
         ttl_ms: None,
         guard: None,
+        trace: None,
     }
 }
 

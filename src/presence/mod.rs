@@ -389,6 +389,7 @@ impl Presence {
             by: None,
             ttl_ms: None,
             guard,
+            trace: None,
         })
     }
 }

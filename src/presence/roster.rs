@@ -93,5 +93,6 @@ pub fn publish(
         by: None,
         ttl_ms: None,
         guard: None,
+        trace: None,
     })
 }

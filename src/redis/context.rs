@@ -13,6 +13,7 @@ use super::{
     events::Sink,
     generation::Seen,
     keyspace::{Keyspace, Partition},
+    offsets::Offsets,
     reach::Reach,
     safety::Safety,
     script::Script,
@@ -50,6 +51,7 @@ pub(super) struct Context {
     pub(super) seen: Seen,
     pub(super) reach: Reach,
     pub(super) safety: Safety,
+    pub(super) offsets: Offsets,
     /// Something hints at other primaries: the topology is to be looked at now.
     pub(super) hint: Notify,
     /// One for each lane.

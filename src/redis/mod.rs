@@ -20,6 +20,7 @@ mod keyspace;
 mod lane;
 mod link;
 mod map;
+mod offsets;
 mod open;
 mod reach;
 mod safety;

@@ -14,7 +14,7 @@ use std::{
 
 use futures_util::FutureExt;
 use parking_lot::RwLock;
-use redis::{Cmd, Value};
+use redis::{Cmd, Value, cmd};
 use tokio::{
     sync::{Notify, Semaphore, watch},
     time::{Instant, MissedTickBehavior, interval, timeout},
@@ -29,9 +29,11 @@ use super::{
     generation::Generation,
     keyspace::Partition,
     link::{Before, Link},
+    offsets::Reading,
     safety::{self, Risk},
     wait::Waits,
 };
+use crate::clock;
 
 /// How often role and generation are looked at: a demoted primary serves at most this long.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
@@ -222,6 +224,7 @@ impl Server {
         self.link.send_replace(None);
         self.context.reach.regain(&self.address);
         self.context.safety.forget(&self.address);
+        self.context.offsets.forget(&self.address);
         self.context.tell_safety();
     }
 
@@ -285,13 +288,26 @@ impl Server {
         }
     }
 
+    /// Compares the server's clock with this machine's.
+    async fn ask_time(&self, link: &Link) {
+        let asked_us = clock::uptime_us();
+        if let Ok(answer) = link.command(&cmd("TIME")).await
+            && let Some(reading) = Reading::of(&answer, asked_us, clock::uptime_us())
+        {
+            self.context.offsets.report(&self.address, reading);
+        }
+    }
+
     /// Looks at role and generation through one partition, another each time.
     async fn probe(&self, link: &Link, turn: usize) -> Option<End> {
         let partitions = self.partitions();
         let partition = *partitions.get(turn % partitions.len().max(1))?;
         let identity = link.identity();
         let started = Instant::now();
-        match timeout(PROBE_MAX, link.handshake(&[partition])).await {
+        let partition = [partition];
+        // The clock is asked first: its answer must not wait for the script's.
+        let looks = async { tokio::join!(self.ask_time(link), link.handshake(&partition)).1 };
+        match timeout(PROBE_MAX, looks).await {
             Ok(Ok(None)) => {}
             Ok(Ok(Some(_elsewhere))) => {
                 self.context.hint.notify_one();

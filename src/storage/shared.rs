@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use tidewire_protocol::{ChannelName, Epoch, Publication};
+use tidewire_protocol::{ChannelName, Epoch, Publication, TraceParent};
 use tokio::sync::watch;
 
 use super::Options;
@@ -26,6 +26,8 @@ pub(crate) enum Event {
         channel: ChannelName,
         epoch: Epoch,
         publication: Arc<Publication>,
+        /// The trace it belongs to.
+        trace: Option<TraceParent>,
     },
     /// A followed channel began another life.
     Reset { channel: ChannelName, head: Head },
@@ -40,7 +42,13 @@ impl Event {
                 channel,
                 epoch,
                 publication,
-            } => announce.append(channel, epoch, publication),
+                trace,
+            } => {
+                announce.append(channel, epoch, publication);
+                if let Some(trace) = *trace {
+                    announce.traced(channel, publication.offset, trace);
+                }
+            }
             Self::Reset { channel, head } => announce.reset(channel, head),
             Self::Blank { channel, offset } => announce.blank(channel, *offset),
         }

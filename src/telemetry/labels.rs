@@ -185,6 +185,28 @@ impl Rejection {
 }
 
 label! {
+    /// Why the time of deliveries was not measured.
+    pub enum Untimed {
+        /// The publication is stamped with a time to come: clocks disagree by more than is known.
+        Future = "future",
+        /// The broker's clock is not known well enough.
+        UnknownClock = "unknown_clock",
+    }
+}
+
+label! {
+    /// What became of a span.
+    pub enum SpanFate {
+        /// The collector has it.
+        Exported = "exported",
+        /// The collector did not take it.
+        Refused = "refused",
+        /// There was no room for it.
+        Dropped = "dropped",
+    }
+}
+
+label! {
     /// How publications are delivered.
     pub enum DeliveryMode {
         /// Every publication.

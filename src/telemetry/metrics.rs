@@ -3,11 +3,7 @@
 //! Built by `node`, one per node, with a recorder of its own, so that several nodes can live in
 //! one process. The parts count through the handles kept here; nothing looks a metric up by name.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram,
@@ -17,13 +13,17 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 use tidewire_protocol::frame::GapReason;
 
 use super::{
+    broker_clock::{Age, BrokerClock},
     labels::{
         ClaimOutcome, CloseReason, DeliveryMode, Labels, PublicationSource, Rejection, RepairCause,
-        ResumeOutcome,
+        ResumeOutcome, SpanFate, Untimed,
     },
     process,
 };
-use crate::config::{Namespace, Namespaces};
+use crate::{
+    clock,
+    config::{Namespace, Namespaces},
+};
 
 /// How often [`Metrics::upkeep`] is due: histograms hold every sample until then.
 pub const UPKEEP_EVERY: Duration = Duration::from_secs(1);
@@ -51,6 +51,11 @@ pub struct Metrics {
     pub broker_up: Gauge,
     pub broker_config_safe: Gauge,
     pub broker_reconnects: Counter,
+    /// The clock that publications are stamped with.
+    pub broker_clock: BrokerClock,
+    broker_clock_offset_seconds: Gauge,
+    broker_clock_error_seconds: Gauge,
+    untimed_deliveries: Labels<Untimed>,
     pub drain_seconds_needed: Gauge,
     pub connections_opened: Counter,
     pub connections_closed: Labels<CloseReason>,
@@ -64,8 +69,9 @@ pub struct Metrics {
     pub store_writes: Counter,
     pub store_claims: Labels<ClaimOutcome>,
     pub rejected: Labels<Rejection>,
+    pub spans: Labels<SpanFate>,
     pub publish_seconds: Histogram,
-    pub delivery_seconds: Histogram,
+    delivery_seconds: Histogram,
     pub resume_seconds: Histogram,
     pub broker_round_trip_seconds: Histogram,
     pub replayed_publications: Histogram,
@@ -131,6 +137,12 @@ impl Metrics {
             broker_up: gauge!("tidewire_broker_up"),
             broker_config_safe: gauge!("tidewire_broker_config_safe"),
             broker_reconnects: counter!("tidewire_broker_reconnects_total"),
+            broker_clock: BrokerClock::new(),
+            broker_clock_offset_seconds: gauge!("tidewire_broker_clock_offset_seconds"),
+            broker_clock_error_seconds: gauge!("tidewire_broker_clock_error_seconds"),
+            untimed_deliveries: Labels::new(
+                |reason| counter!("tidewire_untimed_deliveries_total", "reason" => reason),
+            ),
             drain_seconds_needed: gauge!("tidewire_drain_seconds_needed"),
             connections_opened: counter!("tidewire_connections_opened_total"),
             connections_closed: Labels::new(
@@ -149,6 +161,7 @@ impl Metrics {
                 |outcome| counter!("tidewire_store_claims_total", "outcome" => outcome),
             ),
             rejected: Labels::new(|reason| counter!("tidewire_rejected_total", "reason" => reason)),
+            spans: Labels::new(|fate| counter!("tidewire_spans_total", "fate" => fate)),
             publish_seconds: histogram!("tidewire_publish_seconds"),
             delivery_seconds: histogram!("tidewire_delivery_seconds"),
             resume_seconds: histogram!("tidewire_resume_seconds"),
@@ -182,10 +195,24 @@ impl Metrics {
         text
     }
 
-    /// Records how long ago `since_ms` (Unix ms) was; 0 where the clock was set back.
-    pub fn record_since(histogram: &Histogram, since_ms: u64) {
-        let since = SystemTime::UNIX_EPOCH + Duration::from_millis(since_ms);
-        histogram.record(since.elapsed().unwrap_or_default().as_secs_f64());
+    /// Takes note of the broker's clock; arguments as of [`BrokerClock::set`]. Operators are shown
+    /// how far it is from the clock that they set.
+    pub fn set_broker_clock(&self, offset_us: i64, error_us: u64) {
+        self.broker_clock.set(offset_us, error_us);
+        let [uptime, wall] = [clock::uptime_us() as f64, clock::wall_ms() as f64 * 1e3];
+        let offset_us = offset_us as f64 + uptime - wall;
+        self.broker_clock_offset_seconds.set(offset_us / 1e6);
+        self.broker_clock_error_seconds.set(error_us as f64 / 1e6);
+    }
+
+    /// Records that a batch of deliveries was written whose oldest publication the broker stamped
+    /// at `stamp_ms`: one look at the clock for the batch. What cannot be is counted apart.
+    pub fn delivered(&self, stamp_ms: u64) {
+        match self.broker_clock.age(stamp_ms, self.broker_clock.here_us()) {
+            Age::Micros(age_us) => self.delivery_seconds.record(age_us as f64 / 1e6),
+            Age::Future => self.untimed_deliveries.count(Untimed::Future),
+            Age::Unknown => self.untimed_deliveries.count(Untimed::UnknownClock),
+        }
     }
 }
 
@@ -232,13 +259,17 @@ fn describe() {
     describe_counter!("tidewire_store_writes_total", "Checkpoints written");
     describe_counter!("tidewire_store_claims_total", "Claims of sessions");
     describe_counter!("tidewire_rejected_total", "What was refused");
+    describe_counter!(
+        "tidewire_spans_total",
+        "Spans of traces, by what became of them"
+    );
     describe_histogram!(
         "tidewire_publish_seconds",
         "From a publication's arrival to its acknowledgement"
     );
     describe_histogram!(
         "tidewire_delivery_seconds",
-        "From acceptance to the write to the socket"
+        "From the broker's stamp to the last write of a batch of sockets"
     );
     describe_histogram!(
         "tidewire_resume_seconds",
@@ -260,6 +291,18 @@ fn describe_broker() {
     describe_gauge!(
         "tidewire_broker_config_safe",
         "1 while nothing in the broker's own settings endangers what is promised"
+    );
+    describe_gauge!(
+        "tidewire_broker_clock_offset_seconds",
+        "How far the clock that stamps publications is ahead of the node's"
+    );
+    describe_gauge!(
+        "tidewire_broker_clock_error_seconds",
+        "At most so far is the offset from the truth"
+    );
+    describe_counter!(
+        "tidewire_untimed_deliveries_total",
+        "Batches of deliveries whose time cannot be told, since clocks disagree"
     );
     describe_counter!(
         "tidewire_broker_reconnects_total",

@@ -1,12 +1,15 @@
-//! What operators see: log lines and metrics.
+//! What operators see: log lines, metrics and spans.
 //!
-//! Called by `cli` once for the process (`init_logs`) and by `node` for each node (`Metrics`).
+//! Called by `cli` once for the process (`init_logs`) and by `node` for each node (`Metrics`, `Tracer`).
 //! Never decides anything.
 
+pub mod broker_clock;
 pub mod labels;
 pub mod metrics;
+pub mod otlp;
 pub mod process;
 pub mod sample;
+pub mod spans;
 
 use std::io::IsTerminal;
 

@@ -111,7 +111,7 @@ mod tests {
         let metrics = Metrics::new(&Namespaces::default()).unwrap();
         metrics.connections.set(7.0);
         metrics.lag_publications.record(100.0);
-        metrics.delivery_seconds.record(0.003);
+        metrics.delivered(crate::clock::now_ms() - 3);
         let text = metrics.render();
         let sample = Sample::parse(&text).unwrap();
         assert!((sample.sum("tidewire_connections") - 7.0).abs() < f64::EPSILON);

@@ -32,6 +32,36 @@ async fn one_connection_too_many_is_told_when_to_come_back() {
 }
 
 #[tokio::test]
+async fn clients_behind_a_trusted_proxy_are_told_apart() {
+    let limited = CONFIG.replace("connections_per_ip = 100000", "connections_per_ip = 1");
+    let through = async |node: &TestNode, hops: &str| {
+        let headers = [("x-forwarded-for", hops)];
+        let (mut client, _) = Client::connect_with(node.address(), &headers).await;
+        let hello = json!({"t": "hello", "token": token("ada")});
+        client.send(hello).await;
+        let name = client.frame().await["name"].clone();
+        (client, name == "rate_limited")
+    };
+    let trusting = "trusted_proxies = [\"127.0.0.0/8\"]\n";
+    let node = TestNode::with_head(trusting, &limited).await;
+    let (_one, refused) = through(&node, "203.0.113.1").await;
+    assert!(!refused);
+    let (_other, refused) = through(&node, "203.0.113.2, 127.0.0.9").await;
+    assert!(!refused);
+    let (_again, refused) = through(&node, "198.51.100.9, 203.0.113.1").await;
+    assert!(
+        refused,
+        "what the client wrote before the proxy is not believed"
+    );
+
+    let node = TestNode::with(&limited).await;
+    let (_one, refused) = through(&node, "203.0.113.1").await;
+    assert!(!refused);
+    let (_other, refused) = through(&node, "203.0.113.2").await;
+    assert!(refused, "nobody is believed who is not named");
+}
+
+#[tokio::test]
 async fn a_place_that_was_left_is_free_again() {
     let config = CONFIG.replace("connections_per_ip = 100000", "connections = 1");
     let node = TestNode::with(&config).await;

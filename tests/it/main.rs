@@ -34,4 +34,5 @@ mod seeded;
 mod subscribe;
 mod support;
 mod tokens;
+mod tracing;
 mod wire;

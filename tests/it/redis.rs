@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// Longest wait for a server to listen.
@@ -52,6 +53,10 @@ impl RedisServer {
         let mut command = Command::new("redis-cli");
         let done = command.args(["-p", &port, "config", "set", setting, value]);
         assert!(done.output().unwrap().status.success());
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// The section that puts a node on it.

@@ -107,11 +107,17 @@ impl TestNode {
 
     /// One of the nodes of a hub on a Redis.
     pub async fn on_redis(text: &str, redis: &str) -> Self {
+        let secret = format!("cluster_secret = {SECRET:?}\n");
+        Self::with_head(&secret, &format!("{text}{redis}")).await
+    }
+
+    /// With more keys at the top.
+    pub async fn with_head(head: &str, text: &str) -> Self {
         let mut node = Self {
             node: None,
             dir: tempfile::tempdir().unwrap(),
-            head: format!("cluster_secret = {SECRET:?}\n"),
-            config: format!("{text}{redis}"),
+            head: head.to_owned(),
+            config: text.to_owned(),
             auth: String::new(),
         };
         node.boot().await;

@@ -4,10 +4,15 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 
 use crate::{
     process::Place,
-    support::{Client, JSON, MSGPACK},
+    support::{API_KEY, Client, JSON, MSGPACK, PATIENCE},
 };
 
 #[tokio::test]
@@ -56,6 +61,37 @@ async fn sigterm_says_bye_and_the_next_start_resumes_everyone() {
         assert_eq!(reader.expect("msg").await["o"], n);
     }
     assert_eq!(reader.expect("live").await["n"], 3);
+}
+
+#[tokio::test]
+async fn a_request_that_was_begun_is_answered_before_the_node_ends() {
+    let place = Place::new();
+    let node = place.start();
+    let body = json!({"channel": "news", "data": 1}).to_string();
+    let (begun, rest) = body.split_at(10);
+    let mut socket = TcpStream::connect(place.address()).await.unwrap();
+    let head = format!(
+        "POST /v1/publish HTTP/1.1\r\nHost: hub\r\nAuthorization: Bearer {API_KEY}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\nExpect: 100-continue\r\n\r\n",
+        body.len()
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut told = [0; 25];
+    socket.read_exact(&mut told).await.unwrap();
+    assert!(told.starts_with(b"HTTP/1.1 100 Continue"));
+    socket.write_all(begun.as_bytes()).await.unwrap();
+
+    node.signal(Signal::TERM);
+    let closed = async { while TcpStream::connect(place.address()).await.is_ok() {} };
+    timeout(PATIENCE, closed)
+        .await
+        .expect("nobody new is let in");
+    socket.write_all(rest.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    assert!(answer.contains("\"offset\":1"), "{answer}");
+    assert_eq!(node.ended().await.code(), Some(0));
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@ mod listeners;
 mod members;
 mod operators;
 mod process;
+mod ready;
 #[path = "../it/redis.rs"]
 mod redis;
 mod restore;

@@ -35,6 +35,15 @@ async fn prometheus_tells_of_a_killed_node_a_frozen_redis_a_drained_node_and_no_
     stage
         .until("sum(tidewire_publications_total)", |count| count > 0.0)
         .await;
+    stage
+        .until("min(tidewire_delivery_seconds_count)", |count| count > 0.0)
+        .await;
+    // One machine has one clock.
+    stage
+        .until("max(abs(tidewire_broker_clock_offset_seconds))", |apart| {
+            apart < 0.25
+        })
+        .await;
 
     let held = stage.connections_of(0).await;
     stage.kill(0);

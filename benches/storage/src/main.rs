@@ -110,6 +110,7 @@ fn item(random: &mut Random, value: &bytes::Bytes, names: &[ChannelName]) -> Pub
         delete: false,
         ttl_ms: None,
         guard: None,
+        trace: None,
     }
 }
 

@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tidewire_protocol::{
-    ChannelName, Epoch, Name, Payload, Position, Publication,
+    ChannelName, Epoch, Name, Payload, Position, Publication, TraceParent,
     command::{Guard, Pub, Range},
 };
 
@@ -25,6 +25,7 @@ pub struct Publish {
     delete: bool,
     ttl: Option<Duration>,
     guard: Option<Guard>,
+    trace: Option<TraceParent>,
     queue_for: Option<Duration>,
 }
 
@@ -62,6 +63,7 @@ impl Publish {
             delete: false,
             ttl: None,
             guard: None,
+            trace: None,
             queue_for: None,
         }
     }
@@ -103,6 +105,13 @@ impl Publish {
         self
     }
 
+    /// The trace it belongs to, as `traceparent` of W3C's Trace Context: a node that traces goes on
+    /// with it. A text that is none is ignored.
+    pub fn traceparent(mut self, text: &str) -> Self {
+        self.trace = TraceParent::parse(text);
+        self
+    }
+
     /// How long it may wait for its acknowledgement; 60 s unless said otherwise. Once sent it is
     /// given up within 2 minutes, before a node could forget its id.
     pub const fn queue_for(mut self, time: Duration) -> Self {
@@ -122,6 +131,7 @@ impl Publish {
             delete: self.delete,
             ttl_ms: self.ttl.map(millis),
             guard: self.guard,
+            trace: self.trace,
         };
         Ok((publication, self.queue_for.map(millis)))
     }

@@ -6,7 +6,7 @@ use super::{
     value::Value,
 };
 use crate::{
-    ChannelName, Command, ErrorCode, Name, Payload, Position,
+    ChannelName, Command, ErrorCode, Name, Payload, Position, TraceParent,
     command::{Fallback, Guard, Hello, History, Mode, Pub, Range, RequestId, ResumeKey, Sub},
     limits::{HZ_MAX, MEMBER_BYTES_MAX, NAME_BYTES_MAX, SUBSCRIPTIONS_MAX, TOKEN_BYTES_MAX},
 };
@@ -247,6 +247,7 @@ fn publication(i: RequestId, fields: &Fields<'_>) -> Result<Pub, Flaw> {
         delete,
         ttl_ms: optional(fields, Key::Ttl, ttl, "`ttl` is not an integer above 0")?,
         guard: optional(fields, Key::Guard, guard, "`if` is not {e, o}")?,
+        trace: (fields.get(Key::TraceParent)).and_then(|value| TraceParent::parse(&value.text()?)),
     })
 }
 

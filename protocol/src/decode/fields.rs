@@ -40,7 +40,7 @@ keys! {
     Hz "hz" I "i" Id "id" In "in" Items "items" Entry "k" Last "last" Lost "lost" Max "max" Me "me"
     Mode "mode" More "more" N "n" Name "name" Node "node" Offset "o" Reason "reason" Rec "rec"
     Resumed "resumed" Retry "retry" Sdk "sdk" Session "session" Signature "key" Since "since"
-    State "state" Subs "subs" Text "text" To "to" Token "token" Ts "ts" Ttl "ttl" Type "t"
+    State "state" Subs "subs" Text "text" To "to" Token "token" TraceParent "tp" Ts "ts" Ttl "ttl" Type "t"
     User "user"
 }
 

@@ -106,6 +106,9 @@ fn write_pub(map: &mut Map<'_, '_>, publication: &Pub) {
     map.name_if("id", publication.id.as_ref());
     map.flag("del", publication.delete);
     map.integer_if("ttl", publication.ttl_ms);
+    if let Some(trace) = &publication.trace {
+        map.text("tp", &trace.to_string());
+    }
     match &publication.guard {
         None => {}
         Some(Guard::Absent) => map.value("if").map(|map| map.integer("o", 0)),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use tidewire_protocol::{
     ChannelName, CloseCode, Command, Epoch, ErrorCode, Frame, Name, Payload, Position, Publication,
+    TraceParent,
     command::{Fallback, Guard, Hello, History, Mode, Pub, Range, ResumeKey, Sub},
     frame::{Acknowledge, GapReason, Maxima, Recovery, StateItem, Welcome},
     limits::INTEGER_MAX,
@@ -138,10 +139,14 @@ fn publication_command() -> impl Strategy<Value = Command> {
             option::of(name()),
         ),
         (option::of(name()), option::of(name()), any::<bool>()),
-        (option::of(1..=INTEGER_MAX), option::of(guard)),
+        (
+            option::of(1..=INTEGER_MAX),
+            option::of(guard),
+            option::of(trace()),
+        ),
     )
         .prop_map(
-            |((i, channel, payload, key), (event, id, delete), (ttl_ms, guard))| {
+            |((i, channel, payload, key), (event, id, delete), (ttl_ms, guard, trace))| {
                 let delete = delete && key.is_some();
                 Command::Pub(Pub {
                     i,
@@ -153,9 +158,18 @@ fn publication_command() -> impl Strategy<Value = Command> {
                     delete,
                     ttl_ms,
                     guard,
+                    trace,
                 })
             },
         )
+}
+
+fn trace() -> impl Strategy<Value = TraceParent> {
+    (1..=u128::MAX, 1..=u64::MAX, any::<bool>()).prop_map(|(trace, span, sampled)| TraceParent {
+        trace: trace.to_be_bytes(),
+        span: span.to_be_bytes(),
+        sampled,
+    })
 }
 
 fn history() -> impl Strategy<Value = Command> {

@@ -80,6 +80,7 @@ impl Step<'_> {
                 channel: channel.name.clone(),
                 epoch: channel.epoch.clone(),
                 publication: Arc::new(publication),
+                trace: item.trace,
             });
         }
         Ok(Published {

@@ -2,19 +2,24 @@
 //! the node that publishes.
 //!
 //! ```text
-//! version (1) · flags · [lifetime, 8 bytes little-endian] · [key] · [event] · [id] · [by] · payload
+//! version (1) · flags · …
+//! version (2) · trace, 16 bytes · span, 8 bytes · flags · …
+//! … [lifetime, 8 bytes little-endian] · [key] · [event] · [id] · [by] · payload
 //! ```
 //!
 //! A name is its length in one byte and its text. Offset and time are not in it: the script adds
 //! them. `publish.lua` does not look inside; `blank.lua` writes the form of a blanked entry.
 
 use bytes::{Buf, Bytes};
-use tidewire_protocol::{Name, Payload, Publication, limits::INTEGER_MAX};
+use tidewire_protocol::{Name, Payload, Publication, TraceParent, limits::INTEGER_MAX};
 
 use super::decode::Damaged;
 use crate::broker::Publish;
 
 const VERSION: u8 = 1;
+/// The same with the trace it belongs to, where it belongs to one.
+const TRACED: u8 = 2;
+const TRACE_BYTES: usize = 24;
 
 const JSON: u8 = 1;
 const BYTES: u8 = 2;
@@ -44,7 +49,7 @@ pub(super) fn encode(item: &Publish, lifetime_ms: Option<u64>) -> Vec<u8> {
     if lifetime_ms.is_some() {
         flags |= LIFETIME;
     }
-    let mut size = 10 + payload.len();
+    let mut size = 10 + TRACE_BYTES + payload.len();
     for (flag, name) in &names {
         if let Some(name) = name {
             flags |= flag;
@@ -52,7 +57,15 @@ pub(super) fn encode(item: &Publish, lifetime_ms: Option<u64>) -> Vec<u8> {
         }
     }
     let mut out = Vec::with_capacity(size);
-    out.extend([VERSION, flags]);
+    match &item.trace {
+        None => out.push(VERSION),
+        Some(trace) => {
+            out.push(TRACED);
+            out.extend(trace.trace);
+            out.extend(trace.span);
+        }
+    }
+    out.push(flags);
     if let Some(lifetime) = lifetime_ms {
         out.extend(lifetime.to_le_bytes());
     }
@@ -66,11 +79,25 @@ pub(super) fn encode(item: &Publish, lifetime_ms: Option<u64>) -> Vec<u8> {
     out
 }
 
+/// The trace that data belongs to.
+pub(super) fn trace_of(data: &[u8]) -> Option<TraceParent> {
+    let (version, rest) = data.split_first()?;
+    let (trace, rest) = rest.split_first_chunk()?;
+    let (span, _rest) = rest.split_first_chunk()?;
+    (*version == TRACED).then_some(TraceParent {
+        trace: *trace,
+        span: *span,
+        sampled: true,
+    })
+}
+
 /// The publication at this offset. Never copies the payload.
 pub(super) fn decode(offset: u64, ts: u64, mut data: Bytes) -> Result<Publication, Damaged> {
     let version = data.try_get_u8().map_err(|_short| Damaged("data"))?;
-    if version != VERSION {
-        return Err(Damaged("the version of the data"));
+    match version {
+        VERSION => {}
+        TRACED if data.len() >= TRACE_BYTES => data.advance(TRACE_BYTES),
+        _other => return Err(Damaged("the version of the data")),
     }
     let flags = data.try_get_u8().map_err(|_short| Damaged("data"))?;
     let has = |flag: u8| flags & flag != 0;
@@ -144,10 +171,14 @@ mod tests {
         #[test]
         fn what_is_encoded_comes_back(
             payload in payload(), names in names(), delete: bool, lifetime in prop::option::of(0..1u64 << 40),
+            trace in prop::option::of((any::<[u8; 16]>(), any::<[u8; 8]>())),
         ) {
+            let trace = trace.map(|(trace, span)| TraceParent { trace, span, sampled: true });
             let [key, event, id, by] = names;
-            let item = Publish { payload, key, event, id, by, delete, ..publish(&channel("a"), "") };
-            let got = decode(7, 1_000, encode(&item, lifetime).into()).unwrap();
+            let item = Publish { payload, key, event, id, by, delete, trace, ..publish(&channel("a"), "") };
+            let data = encode(&item, lifetime);
+            prop_assert_eq!(trace_of(&data), trace);
+            let got = decode(7, 1_000, data.into()).unwrap();
             prop_assert_eq!(got, Publication {
                 offset: 7,
                 ts: 1_000,
@@ -165,8 +196,11 @@ mod tests {
         fn damaged_data_is_an_error(data in prop::collection::vec(any::<u8>(), 0..40)) {
             let mut versioned = data.clone();
             versioned.splice(..0, [VERSION]);
-            drop(decode(1, 1, data.into()));
+            drop(decode(1, 1, versioned.clone().into()));
+            versioned[0] = TRACED;
+            let _any = trace_of(&versioned);
             drop(decode(1, 1, versioned.into()));
+            drop(decode(1, 1, data.into()));
         }
     }
 

@@ -71,8 +71,12 @@ fn tell(announce: &dyn Announce, channel: &ChannelName, payload: Bytes) -> Resul
             ts,
             data,
         } => {
+            let trace = encoding::trace_of(&data);
             let publication = encoding::decode(offset, ts, data)?;
             announce.append(channel, &epoch, &Arc::new(publication));
+            if let Some(trace) = trace {
+                announce.traced(channel, offset, trace);
+            }
         }
         Announcement::Reset(epoch) => announce.reset(channel, &decode::head_of_new(epoch)),
         Announcement::Blank(offset) => announce.blank(channel, offset),

@@ -31,7 +31,7 @@ use crate::{
     channel::{Reader, View},
     config::Namespaces,
     storage::{EmbeddedStorage, Options},
-    telemetry::metrics::Metrics,
+    telemetry::{metrics::Metrics, spans::Tracer},
 };
 
 /// The one time limit of every wait.
@@ -183,7 +183,12 @@ impl Lab {
         let opened = EmbeddedStorage::open(dir.path(), Options::default()).unwrap();
         let metrics = Arc::new(Metrics::new(&Namespaces::default()).unwrap());
         let tasks = Tasks::new();
-        let logs = Arc::new(Logs::new(settings, tasks.clone(), Arc::clone(&metrics)));
+        let logs = Arc::new(Logs::new(
+            settings,
+            tasks.clone(),
+            Arc::clone(&metrics),
+            Tracer::default(),
+        ));
         opened.broker.announce_to(Arc::clone(&logs) as _);
         let gate = Arc::new(Gated {
             broker: opened.broker,
@@ -226,6 +231,7 @@ impl Lab {
             delete: false,
             ttl_ms: None,
             guard: None,
+            trace: None,
         };
         let mut published = self.gate.publish(vec![publish]).await;
         published.pop().unwrap().unwrap().position.offset

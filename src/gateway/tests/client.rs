@@ -186,6 +186,7 @@ impl Lab {
             delete: false,
             ttl_ms: None,
             guard: None,
+            trace: None,
         };
         let mut published = gateway.feed.broker().publish(vec![publish]).await;
         let published = published.pop().unwrap().ok()?;

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use tidewire_protocol::{Encoding, Frame, Position, command::Mode, frame::Recovery};
 
 use super::client::{Client, Lab, PATIENCE, channel, last, sub};
-use crate::{gateway::connection::Connection, redis::tests::server::RedisServer};
+use crate::{
+    clock, gateway::connection::Connection, redis::tests::server::RedisServer,
+    telemetry::metrics::Metrics,
+};
 
 async fn reader(lab: &Lab, mode: Mode) -> (Arc<Connection>, Client) {
     let (connection, client) = lab.connect(Encoding::Json).await;
@@ -104,5 +107,57 @@ async fn announcements_that_redis_dropped_are_found_without_a_word() {
     }
     assert_eq!(every.offsets("room"), (1..=100).collect::<Vec<_>>());
     assert!(mark(&every).is_none());
+    lab.stop().await;
+}
+
+fn number(metrics: &Metrics, series: &str) -> f64 {
+    let text = metrics.render();
+    let mut lines = text.lines();
+    let value = lines.find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    value
+        .unwrap_or_else(|| panic!("{series} in {text}"))
+        .parse()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn deliveries_are_timed_by_the_clock_that_stamped_them() {
+    // This machine's clock is behind that of Redis: by its own, publications come from the future.
+    const BEHIND: f64 = 10.0;
+    clock::begin_at(clock::now_ms() - 10_000);
+    let server = RedisServer::start(&[]);
+    let lab = Lab::start_on(&server.url()).await;
+    let (_connection, mut client) = reader(&lab, Mode::Every).await;
+    let metrics = &lab.gateway().metrics;
+    let offset = || number(metrics, "tidewire_broker_clock_offset_seconds");
+    let known = async {
+        while offset() == 0.0 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, known).await.unwrap();
+    assert!((offset() - BEHIND).abs() < 0.5, "{}", offset());
+    for count in 1..=5 {
+        publish(&lab).await;
+        client
+            .read_until(|frames| last(frames, "room") == count)
+            .await;
+    }
+    assert!(number(metrics, "tidewire_delivery_seconds_count") >= 5.0);
+    assert!(number(metrics, "tidewire_delivery_seconds_sum") < BEHIND / 2.0);
+    let future = "tidewire_untimed_deliveries_total{reason=\"future\"}";
+    assert!(number(metrics, future) < 1.0);
+
+    // Said, and not taken for 0 s, whenever the next look at the clock comes.
+    let said = async {
+        while number(metrics, future) < 1.0 {
+            metrics.set_broker_clock(0, 0);
+            let newest = publish(&lab).await;
+            client
+                .read_until(|frames| last(frames, "room") == newest)
+                .await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, said).await.unwrap();
     lab.stop().await;
 }

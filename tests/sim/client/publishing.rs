@@ -93,6 +93,7 @@ impl SimClient {
             delete: outgoing.delete,
             ttl_ms: None,
             guard: None,
+            trace: None,
         };
         if let Some(line) = self.lines.back_mut() {
             line.wire.send(&[Command::Pub(publication)]);

@@ -29,6 +29,7 @@ fn publication(number: u64) -> Pub {
         delete: false,
         ttl_ms: None,
         guard: None,
+        trace: None,
     }
 }
 

@@ -331,6 +331,7 @@ impl Run {
             delete: false,
             ttl_ms: None,
             guard: (options["guard"] == "absent").then_some(Guard::Absent),
+            trace: None,
         };
         let ticket = Ticket(self.world.mint());
         self.ids.insert(ticket, id);

@@ -228,6 +228,7 @@ pub(crate) async fn until<F: Future<Output = bool>>(what: &str, ask: impl Fn() -
 pub(crate) use ids::*;
 pub(crate) use keyed::*;
 pub(crate) use log::*;
+pub(crate) use trace::*;
 
 async fn open(lab: &impl Lab) -> (Arc<dyn Broker>, Arc<Heard>) {
     let heard = Arc::new(Heard::default());

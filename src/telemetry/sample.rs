@@ -111,14 +111,14 @@ mod tests {
         let metrics = Metrics::new(&Namespaces::default()).unwrap();
         metrics.connections.set(7.0);
         metrics.lag_publications.record(100.0);
-        metrics.delivered(crate::clock::now_ms() - 3);
+        metrics.delivered(crate::clock::now_ms() - 1_500);
         let text = metrics.render();
         let sample = Sample::parse(&text).unwrap();
         assert!((sample.sum("tidewire_connections") - 7.0).abs() < f64::EPSILON);
         assert!(sample.started() > 1e9);
         let nothing = Buckets::default();
         assert_eq!(sample.lag.p99_since(&nothing), Some(256.0));
-        assert_eq!(sample.delivery.p99_since(&nothing), Some(0.005));
+        assert_eq!(sample.delivery.p99_since(&nothing), Some(2.5));
     }
 
     #[test]

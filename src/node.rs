@@ -193,13 +193,14 @@ impl Node {
     }
 
     /// Leaves: nobody is admitted, clients are moved to other nodes or told to come back, requests
-    /// that were begun are answered, and every task ends. Takes at most the drain window, one call
+    /// that were begun are answered, and every task ends. Takes at most the drain window, two calls
     /// of the broker and [`STOP_MAX`].
     pub async fn stop(self) {
         self.gateway.leave().await;
         let address = self.address.to_string();
         let lease = self.gateway.lease(self.started_ms, &address);
         self.gateway.control.nodes.renew(lease).await;
+        admin::farewell(&self.gateway).await;
         let ends = async {
             self.tasks.finish();
             join_all(self.listeners).await;

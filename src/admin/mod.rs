@@ -1,10 +1,11 @@
 //! The operators' page at `/admin`: its files, the door to it, and what nodes say for it.
 //!
 //! Owns the exchange of an API key for an operator token, and the rows that nodes put into
-//! `$sys:nodes` and `$sys:history` (`rows`). The page itself is built from `clients/admin` and
+//! `$sys:nodes` (`rows`) and `$sys:history` (`past`). The page itself is built from `clients/admin` and
 //! committed. Everything else it shows comes from the HTTP API; nothing here ends or changes
 //! anything.
 
+mod past;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,7 @@ use axum::{
 };
 use serde::Serialize;
 
-pub use self::rows::say;
+pub use self::{past::farewell, rows::say};
 use crate::{
     api::access::bearer,
     assets::{page, script, style},

@@ -1,4 +1,5 @@
-//! What a node says of itself to operators: a row in its lease, and points of the last minutes.
+//! What a node says of itself to operators: a row in its lease, and from time to time a point of
+//! its `past`.
 //!
 //! Reads the node's own metrics as Prometheus would, so that the two never disagree. While nobody
 //! looks every five seconds, while an operator looks at any node every second. A task of `node`;
@@ -11,15 +12,16 @@ use std::{
 };
 
 use serde::Serialize;
-use tidewire_protocol::{ChannelName, frame::Acknowledge};
+use tidewire_protocol::ChannelName;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
+use super::past::{self, Point};
 use crate::{
     auth::operator,
-    broker::{Retention, lineage::Parts},
+    broker::lineage::Parts,
     clock,
     config::units::millis,
-    control::{self, CONTROL},
+    control::CONTROL,
     gateway::Gateway,
     store::SessionId,
     telemetry::{
@@ -36,10 +38,6 @@ const REST: Duration = Duration::from_secs(5);
 const SLACK: Duration = Duration::from_millis(100);
 /// The time between two points of the past: ninety of them are a quarter of an hour.
 const POINT_EVERY: Duration = Duration::from_secs(10);
-/// How long the past is kept, ms: a quarter of an hour and the points at its ends.
-const PAST_MS: u64 = 16 * 60_000;
-/// Most points kept: a quarter of an hour of 60 nodes, 1 MB; of more nodes the past is shorter.
-const POINTS_MAX: u32 = 6_000;
 /// What times and lags are taken over: heartbeats, which measure lag, come every 25 s.
 const WINDOW: Duration = Duration::from_secs(60);
 /// A broker or store that takes longer is away.
@@ -115,24 +113,6 @@ struct Health {
     up: bool,
     /// None where there was no answer in time.
     ms: Option<f64>,
-}
-
-/// A moment of the past. Its time is that of its publication.
-#[derive(Debug, Serialize)]
-struct Point<'a> {
-    node: &'a str,
-    connections: usize,
-    sessions: usize,
-    publications: f64,
-    deliveries: f64,
-    delivery_p99: Option<f64>,
-    lag_p99: Option<f64>,
-    memory: u64,
-    cpu: f64,
-    /// Resumes, gaps and rewinds since the point before.
-    resumes: f64,
-    gaps: f64,
-    rewinds: f64,
 }
 
 /// What one look at the metrics brought.
@@ -283,7 +263,7 @@ impl Sampler {
         }
     }
 
-    /// Says a point, if one is due. One that the broker does not take is left out.
+    /// Says a point, if one is due.
     async fn point(&mut self, row: &Row) {
         let (at, before) = self.pointed;
         if at.elapsed() + SLACK < POINT_EVERY {
@@ -292,7 +272,6 @@ impl Sampler {
         let now = counters(&self.last.sample);
         self.pointed = (self.last.at, now);
         let point = Point {
-            node: self.gateway.node.as_str(),
             connections: self.gateway.admission.connections(),
             sessions: self.gateway.sessions(),
             publications: row.rates.publications,
@@ -304,14 +283,9 @@ impl Sampler {
             resumes: now[0] - before[0],
             gaps: now[1] - before[1],
             rewinds: now[2] - before[2],
+            left: false,
         };
-        let channel = ChannelName::new(operator::PAST).ok();
-        let said = channel.and_then(|channel| control::of_node(channel, past(), &point));
-        let said = said.into_iter().collect();
-        let answers = self.gateway.feed.broker().publish(said).await;
-        for error in answers.into_iter().filter_map(Result::err) {
-            tracing::debug!(%error, "a point of the past was not taken");
-        }
+        past::say(&self.gateway, &point).await;
     }
 }
 
@@ -380,17 +354,4 @@ fn counters(sample: &Sample) -> [f64; 3] {
 /// JSON has no infinity: past the last bucket it is the largest number that a page can show.
 fn finite(bound: f64) -> f64 {
     bound.min(f64::from(u32::MAX))
-}
-
-const fn past() -> Retention {
-    Retention {
-        history_size: POINTS_MAX,
-        history_ttl_ms: PAST_MS,
-        state: false,
-        state_keys: 0,
-        state_ttl_ms: PAST_MS,
-        tombstone_ttl_ms: PAST_MS,
-        dedup_ttl_ms: PAST_MS,
-        acknowledge: Acknowledge::Log,
-    }
 }

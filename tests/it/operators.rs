@@ -142,4 +142,7 @@ async fn nodes_of_a_hub_see_each_other_and_one_is_told_to_leave_through_another(
         name == leaving && lease["draining"] == true
     })
     .await;
+    let past = page.ask(json!({"t": "history", "ch": PAST, "n": 10})).await;
+    let said = |item: &Value| item["d"]["node"] == leaving && item["d"]["left"] == true;
+    assert!(past["items"].as_array().unwrap().iter().any(said), "{past}");
 }

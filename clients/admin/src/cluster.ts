@@ -64,6 +64,8 @@ export interface Point {
   resumes: number;
   gaps: number;
   rewinds: number;
+  /** The node's last word: it has left as it should. */
+  left?: boolean;
 }
 
 export type Standing = "living" | "draining" | "unready" | "left" | "vanished";
@@ -114,8 +116,10 @@ export class Cluster {
   past(name: string, points: readonly Point[]): void {
     const node = this.met(name);
     const begun = node.points[0]?.at ?? Infinity;
-    node.points.unshift(...points.filter(({ at }) => at < begun));
-    node.heard = Math.max(node.heard, node.points.at(-1)?.at ?? 0);
+    const before = points.filter(({ at, left }) => at < begun && left !== true);
+    node.points.unshift(...before);
+    if (node.lease === undefined && points.at(-1)?.left === true) node.standing = "left";
+    node.heard = Math.max(node.heard, points.at(-1)?.at ?? 0);
   }
 
   /** All leases that stand. `whole`: the broker is in reach and nothing is missing, so who is not among them is gone. */

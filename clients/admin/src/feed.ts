@@ -15,6 +15,11 @@ const HZ = 2;
 const PAGE = 256;
 /** Pages of the past at most: what the hub keeps of it at most. */
 const PAGES_MAX = 24;
+/** Pages read without a pause, and the pause then: a node answers ten a second. */
+const AT_ONCE = 8;
+const PAUSE_MS = 150;
+/** A past that could not be read is asked for again after this. */
+const AGAIN_MS = 3_000;
 
 /** How the connection stands. */
 export interface Standing {
@@ -35,6 +40,7 @@ export class Feed {
   readonly standing: Standing = { state: "connecting", why: "", node: "", resumed: false, staleSince: 0, read: false };
   private readonly hub: Hub;
   private readonly view: KeyedView<Lease>;
+  private pastIs: "unread" | "reading" | "read" = "unread";
 
   constructor(
     private readonly door: Door,
@@ -50,7 +56,6 @@ export class Feed {
     this.view = this.hub.channel(NODES).live({ mode: "latest", maxHz: HZ }) as KeyedView<Lease>;
     this.view.subscribe(() => this.read());
     this.hub.status.subscribe((status) => this.status(status));
-    void this.past();
   }
 
   /** Ends the session. */
@@ -88,14 +93,18 @@ export class Feed {
     const { data, freshness, ...rest } = this.view.get();
     const { standing } = this;
     standing.staleSince = "since" in rest ? rest.since : 0;
-    if (freshness === "live") standing.read = true;
+    if (freshness === "live") {
+      standing.read = true;
+      if (this.pastIs === "unread") void this.past();
+    }
     const leases = [...data].map(([name, lease]) => ({ name, lease, at: this.view.item(name)?.ts ?? 0 }));
     this.cluster.present(leases, freshness === "live" && standing.state === "online");
     this.changed();
   }
 
-  /** Reads the last quarter of an hour, newest page first. What cannot be read is left out: the plots then begin now. */
+  /** Reads the last quarter of an hour, newest page first; tried again with the next rows where it cannot be read whole. */
   private async past(): Promise<void> {
+    this.pastIs = "reading";
     const points = new Map<string, Point[]>();
     try {
       let page = await this.hub.channel(PAST).history({ limit: PAGE });
@@ -108,10 +117,14 @@ export class Feed {
         }
         const oldest = page.items[0]?.ts ?? 0;
         if (!page.more || pages === PAGES_MAX || oldest < this.cluster.now() - PAST_MS) break;
+        if (pages >= AT_ONCE) await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
         page = await page.next();
       }
+      this.pastIs = "read";
     } catch (error) {
       console.warn("the past of the nodes could not be read", error);
+      setTimeout(() => (this.pastIs = "unread"), AGAIN_MS);
+      return;
     }
     for (const [node, past] of points) this.cluster.past(node, past.reverse());
     this.changed();

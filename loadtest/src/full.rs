@@ -140,21 +140,21 @@ async fn watch(stage: Arc<Stage>, client: Client) {
     let mut status = client.status();
     // A handle would keep the client alive.
     drop(client);
-    let (mut online, mut before) = (false, false);
+    let (mut at, mut before): (Option<String>, bool) = (None, false);
     loop {
-        let (is_online, resumed, ended) = {
+        let (is_at, resumed, ended) = {
             let status = status.borrow_and_update();
             match &*status {
-                Status::Online(told) => (true, told.resumed, false),
-                Status::Closed | Status::Blocked(_) => (false, false, true),
+                Status::Online(told) => (Some(told.node.clone()), told.resumed, false),
+                Status::Closed | Status::Blocked(_) => (None, false, true),
                 Status::Connecting | Status::Offline { .. } | Status::Suspended => {
-                    (false, false, false)
+                    (None, false, false)
                 }
             }
         };
         let meter = &stage.meter;
-        match (online, is_online) {
-            (false, true) => {
+        match (&at, &is_at) {
+            (None, Some(_)) => {
                 meter.connections.fetch_add(1, Ordering::Relaxed);
                 if before {
                     count(if resumed {
@@ -165,15 +165,20 @@ async fn watch(stage: Arc<Stage>, client: Client) {
                 }
                 before = true;
             }
-            (true, false) => {
+            (Some(_), None) => {
                 meter.connections.fetch_sub(1, Ordering::Relaxed);
                 if !ended {
                     count(&meter.lost_connections);
                 }
             }
-            (true, true) | (false, false) => {}
+            (Some(there), Some(here)) => {
+                if there != here {
+                    count(&meter.moves);
+                }
+            }
+            (None, None) => {}
         }
-        online = is_online;
+        at = is_at;
         if ended || status.changed().await.is_err() {
             return;
         }

@@ -97,6 +97,8 @@ pub struct Meter {
     pub lost_connections: AtomicU64,
     /// Sessions that came back.
     pub resumes: AtomicU64,
+    /// Sessions that went on at another node without having been away.
+    pub moves: AtomicU64,
     /// Sessions that came back as new ones: the hub had forgotten them.
     pub forgotten: AtomicU64,
     /// Publications that were sent again and found to be in the log already.
@@ -118,6 +120,7 @@ impl Default for Meter {
             connections: AtomicI64::new(0),
             lost_connections: AtomicU64::new(0),
             resumes: AtomicU64::new(0),
+            moves: AtomicU64::new(0),
             forgotten: AtomicU64::new(0),
             duplicates: AtomicU64::new(0),
             told_losses: AtomicU64::new(0),

@@ -42,6 +42,15 @@ pub fn page(report: &Report) -> String {
             format_args!("<ul class=\"failures\">{}</ul>", items.collect::<String>()),
         );
     }
+    if report.tool_was_late() {
+        put(
+            &mut page,
+            format_args!(
+                "<p class=\"soft\">The tool itself was late by {:.0} ms at p99: the machine was too busy for these latencies.</p>",
+                report.lateness_ms.p99
+            ),
+        );
+    }
     tiles(&mut page, report);
     put(
         &mut page,

@@ -22,6 +22,8 @@ use crate::{
 
 /// Holes that are shown in words.
 const EXAMPLES: usize = 5;
+/// Past it, at p99, the tool says that it was late itself, ms.
+const LATE_MS: f64 = 50.0;
 /// Where the percentile plot has its points.
 const QUANTILES: [f64; 9] = [0.0, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999, 1.0];
 
@@ -98,6 +100,8 @@ pub struct Totals {
     pub lost_connections: u64,
     /// Sessions that came back.
     pub resumed: u64,
+    /// Sessions that went on at another node without having been away.
+    pub moved: u64,
     /// Sessions that came back as new ones.
     pub forgotten: u64,
     /// Gaps and fresh starts that readers were told of.
@@ -202,6 +206,11 @@ impl Report {
         Ok(paths)
     }
 
+    /// The tool did not keep its schedule well enough for its latencies to be the hub's.
+    fn tool_was_late(&self) -> bool {
+        self.lateness_ms.p99 > LATE_MS
+    }
+
     /// The result in a few lines.
     pub fn summary(&self) -> String {
         let Totals {
@@ -233,8 +242,18 @@ impl Report {
                 "  nodes: {each:.2} µs of CPU per delivery, at most {peak} MiB resident\n"
             );
         }
+        let Totals { resumed, moved, .. } = &self.totals;
+        if resumed + moved > 0 {
+            text += &format!("  sessions: {resumed} came back, {moved} moved to another node\n");
+        }
         for finding in &self.findings {
             text += &format!("  {}: {}\n", finding.name, amount(finding));
+        }
+        if self.tool_was_late() {
+            let late = self.lateness_ms.p99;
+            text += &format!(
+                "  note: the tool itself was late by {late:.0} ms at p99: the machine is too busy for these latencies\n"
+            );
         }
         for failure in &self.failures {
             text += &format!("  FAILED: {failure}\n");
@@ -271,6 +290,7 @@ fn totals(stage: &Stage) -> Totals {
         conflated: load(&meter.conflated),
         lost_connections: load(&meter.lost_connections),
         resumed: load(&meter.resumes),
+        moved: load(&meter.moves),
         forgotten: load(&meter.forgotten),
         told_losses: load(&meter.told_losses),
     }

@@ -337,8 +337,11 @@ impl Light {
             Frame::Gap { .. } => count(&self.seat.stage.meter.told_losses),
             Frame::Ping => done.pinged = true,
             Frame::Unsubscribed { channel, code } => {
-                let what = format!("{channel} is refused: {code:?}");
-                self.seat.stage.fail(what.clone());
+                let what = format!("{channel} is refused: {}", code.name());
+                if !code.temporary() {
+                    self.seat.stage.fail(what.clone());
+                }
+                // What passes by itself is asked for again on the next connection.
                 return Err(io::Error::other(what));
             }
             _ => {}

@@ -125,7 +125,7 @@ pub fn plain(stage: &Arc<Stage>, number: usize) -> Result<Client> {
 }
 
 fn builder(stage: &Arc<Stage>, number: usize) -> Result<tidewire_client::Builder> {
-    let mut urls = stage.hub.sockets_from(number).into_iter();
+    let mut urls = stage.hub.sockets_for(number).into_iter();
     let first = urls.next().context("the hub has no address")?;
     let builder = urls.fold(Client::builder(first), tidewire_client::Builder::url);
     let builder = builder.sdk("tidewire-load");

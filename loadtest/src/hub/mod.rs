@@ -123,16 +123,15 @@ impl Hub {
         self.nodes.len()
     }
 
-    /// Every node's WebSocket address, beginning with the one of this number.
-    pub fn sockets_from(&self, first: usize) -> Vec<String> {
-        let own = self
-            .nodes
-            .iter()
-            .map(|node| format!("ws://{}/v1/connect", node.address));
-        let mut all: Vec<String> = own.chain(self.urls.iter().cloned()).collect();
-        let turn = first % all.len().max(1);
-        all.rotate_left(turn);
-        all
+    /// Every node's WebSocket address, in the order in which the client of this number tries them.
+    pub fn sockets_for(&self, number: usize) -> Vec<String> {
+        let own = self.nodes.iter();
+        let own = own.map(|node| format!("ws://{}/v1/connect", node.address));
+        let all: Vec<String> = own.chain(self.urls.iter().cloned()).collect();
+        let turns = 0..all.len();
+        turns
+            .map(|step| all[turn(number, all.len(), step)].clone())
+            .collect()
     }
 
     /// Our nodes' sockets, for readers without TLS or names.
@@ -253,6 +252,17 @@ impl Hub {
     }
 }
 
+/// The node that a client tries at this step: that of its number, then the others, each client's in
+/// another order: behind a balancer too, those of a dead node do not all go to the same neighbour.
+pub const fn turn(number: usize, nodes: usize, step: usize) -> usize {
+    let first = number % nodes;
+    let step = step % nodes;
+    if step == 0 {
+        return first;
+    }
+    (first + 1 + (number / nodes + step - 1) % (nodes - 1)) % nodes
+}
+
 async fn is_ready(address: SocketAddr) -> Result<bool> {
     let mut stream = TcpStream::connect(address).await?;
     let request = format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
@@ -275,4 +285,17 @@ fn free_port() -> Result<u16> {
         .map(|_| FIRST + (own + NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT)
         .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
         .context("no port is free")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::turn;
+
+    #[test]
+    fn every_client_tries_every_node_and_neighbours_share_what_one_leaves() {
+        let order = |number| [0, 1, 2].map(|step| turn(number, 3, step));
+        assert_eq!(order(1), [1, 2, 0]);
+        assert_eq!(order(4), [1, 0, 2]);
+        assert_eq!([0, 1, 2, 3].map(|step| turn(7, 1, step)), [0; 4]);
+    }
 }

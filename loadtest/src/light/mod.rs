@@ -32,6 +32,7 @@ use tokio::{
 };
 
 use crate::{
+    hub::turn,
     message::Stamp,
     meter::count,
     stage::{Seat, Stage},
@@ -68,8 +69,8 @@ pub struct Light {
     number: usize,
     buffer: Option<u32>,
     place: Place,
-    /// Which node is next.
-    turn: usize,
+    /// How often it went on to another node.
+    step: usize,
     wanted: Vec<(Wanted, Option<Position>)>,
     session: Option<(String, String)>,
     attempt: u64,
@@ -108,7 +109,7 @@ impl Light {
             number,
             buffer: None,
             place: place.clone(),
-            turn: number,
+            step: 0,
             wanted: wanted.into_iter().map(|wanted| (wanted, None)).collect(),
             session: None,
             attempt: 0,
@@ -135,7 +136,8 @@ impl Light {
     }
 
     async fn try_open(&mut self) -> io::Result<Line> {
-        let to = self.place.nodes[self.turn % self.place.nodes.len()];
+        let nodes = &self.place.nodes;
+        let to = nodes[turn(self.number, nodes.len(), self.step)];
         let mut stream = websocket::dial(to, self.number, self.buffer).await?;
         let torn = websocket::upgrade(&mut stream, to).await?;
         let mut hello = Vec::new();
@@ -195,7 +197,7 @@ impl Light {
             count(&stage.meter.lost_connections);
             let mut tries = 0;
             line = loop {
-                self.turn += 1;
+                self.step += 1;
                 match self.open().await {
                     Ok(line) => break line,
                     Err(_again) if stage.is_over() => return,

@@ -56,7 +56,7 @@ impl Parts {
             let orders = Orders {
                 run: stage.run.clone(),
                 began_unix_us: micros(began),
-                urls: stage.hub.sockets_from(0),
+                urls: stage.hub.sockets_for(0),
                 token: stage.hub.token("load"),
                 first,
                 count: most.min(sessions - first),

@@ -165,17 +165,18 @@ impl Stage {
     pub fn fail(&self, what: impl Into<String>) {
         let mut failures = self.failures.lock();
         failures.0 += 1;
-        if failures.1.len() < FAILURES_MAX {
-            failures.1.push(what.into());
+        let what = what.into();
+        if failures.1.len() < FAILURES_MAX && !failures.1.contains(&what) {
+            failures.1.push(what);
         }
     }
 
     /// What the scenario found, marked and failed at.
     pub fn told(&self) -> (Vec<Finding>, Vec<Mark>, Vec<String>) {
         let mut failures = self.failures.lock().1.clone();
-        let count = self.failures.lock().0;
-        if count > FAILURES_MAX as u64 {
-            failures.push(format!("and {} more", count - FAILURES_MAX as u64));
+        let more = self.failures.lock().0 - failures.len() as u64;
+        if more > 0 {
+            failures.push(format!("and {more} more, or the same again"));
         }
         (
             self.findings.lock().clone(),

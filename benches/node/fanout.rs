@@ -1,136 +1,134 @@
-//! Server CPU per delivery, beside the kernel's floor in the same run: a bare loop that writes
-//! the same bytes to the same number of sockets.
+//! Server CPU per delivery at a steady rate, beside the floor: the programs take turns, each round
+//! with fresh processes, the same readers and the same bytes.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use super::{
-    server::{Server, token},
+    readers::{self, Count, MARK},
+    server::{Cpu, Program, Server, median, token},
     socket,
 };
 
 /// Bytes of data in one publication.
 const DATA_BYTES: usize = 128;
+/// Times every program is measured.
+const ROUNDS: usize = 3;
+/// Seconds at the rate before the measurement: pages, buffers and branches are warm then.
+const WARM_SECONDS: usize = 1;
+/// The timer's resolution.
+const STEPS_PER_SECOND_MAX: usize = 1000;
 
-pub async fn run(channels: usize, readers: usize, rate: usize, seconds: usize) {
-    let node = node(channels, readers, rate, seconds).await;
-    let floor = floor(readers / channels, readers, rate, seconds).await;
-    println!(
-        "fanout: {channels} channels, {readers} readers, {rate}/s: {:.2} us of server CPU per delivery; bare writes {floor:.2}; ratio {:.2}",
-        node,
-        node / floor,
-    );
+/// What is delivered to whom, and how fast.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    pub channels: usize,
+    pub readers: usize,
+    /// Publications a second.
+    pub rate: usize,
+    pub seconds: usize,
 }
 
-async fn node(channels: usize, readers: usize, rate: usize, seconds: usize) -> f64 {
-    let server = Server::start().await;
-    let token = token();
-    let delivered = Arc::new(AtomicU64::new(0));
-    for number in 0..readers {
-        let hello = socket::hello(&token, &format!("c{}", number % channels));
-        let stream = socket::open(server.address, number, &hello, r#""t":"live""#).await;
-        tokio::spawn(count_frames(stream, Arc::clone(&delivered)));
+impl Load {
+    const fn per_publication(self) -> usize {
+        self.readers / self.channels
     }
-    let mut publisher = socket::open(
-        server.address,
-        0,
-        &format!(r#"{{"t":"hello","token":"{token}"}}"#),
-        "welcome",
-    )
-    .await;
-    let cpu = server.cpu_seconds();
-    let data = "x".repeat(DATA_BYTES);
-    paced(rate, seconds, async |number| {
-        let frame = socket::text(&format!(
-            r#"{{"t":"pub","ch":"c{}","d":"{data}"}}"#,
-            number % channels
-        ));
-        publisher.write_all(&frame).await.unwrap();
-    })
-    .await;
-    let wanted = (rate * seconds * readers / channels) as u64;
-    let begun = Instant::now();
-    while delivered.load(Ordering::Relaxed) < wanted {
-        assert!(
-            begun.elapsed() < Duration::from_secs(10),
-            "{} of {wanted} delivered",
-            delivered.load(Ordering::Relaxed)
-        );
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    (server.cpu_seconds() - cpu) * 1e6 / wanted as f64
 }
 
-/// The sender's CPU for one write per delivery, by a thread that does nothing else.
-async fn floor(per_publication: usize, readers: usize, rate: usize, seconds: usize) -> f64 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let mut senders = Vec::new();
-    for _ in 0..readers {
-        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-        tokio::spawn(count_frames(client.unwrap(), Arc::default()));
-        let sender = accepted.unwrap().0.into_std().unwrap();
-        sender.set_nodelay(true).unwrap();
-        senders.push(sender);
-    }
-    let frame = vec![b'{'; DATA_BYTES + 80];
-    tokio::task::spawn_blocking(move || {
-        let cpu = thread_cpu_seconds();
-        let begun = Instant::now();
-        for number in 0..rate * seconds {
-            let due = begun + Duration::from_secs_f64(number as f64 / rate as f64);
-            std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            for at in 0..per_publication {
-                std::io::Write::write_all(
-                    &mut &senders[(number * per_publication + at) % senders.len()],
-                    &frame,
-                )
-                .unwrap();
-            }
+pub async fn run(load: Load, peer: Option<Program>) {
+    let programs: Vec<_> = [Some(Program::Floor), Some(Program::Node), peer]
+        .into_iter()
+        .flatten()
+        .collect();
+    let mut figures = vec![Vec::new(); programs.len()];
+    for round in 0..ROUNDS {
+        for (program, figures) in programs.iter().zip(&mut figures) {
+            let Measured { cpu, bytes } = measure(program, load).await;
+            println!(
+                "round {round}: {program:?}: {:.2} us of CPU per delivery of {bytes} bytes, of it {:.2} user",
+                cpu.all(),
+                cpu.user
+            );
+            figures.push(cpu.all());
         }
-        (thread_cpu_seconds() - cpu) * 1e6 / (rate * seconds * per_publication) as f64
-    })
-    .await
-    .unwrap()
-}
-
-fn thread_cpu_seconds() -> f64 {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    text.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e9
-}
-
-/// Calls at a steady rate, open loop.
-async fn paced(rate: usize, seconds: usize, mut call: impl AsyncFnMut(usize)) {
-    let begun = tokio::time::Instant::now();
-    for number in 0..rate * seconds {
-        tokio::time::sleep_until(begun + Duration::from_secs_f64(number as f64 / rate as f64))
-            .await;
-        call(number).await;
+    }
+    let floors = figures[0].clone();
+    for (program, figures) in programs.iter().zip(&mut figures).skip(1) {
+        let each = figures.iter().zip(&floors);
+        let mut ratios: Vec<_> = each.map(|(figure, floor)| figure / floor).collect();
+        println!(
+            "fanout: {load:?}: {program:?}: {:.2} us of CPU per delivery, {:.2} x the floor (medians of {ROUNDS} rounds)",
+            median(figures),
+            median(&mut ratios),
+        );
     }
 }
 
-async fn count_frames(mut stream: TcpStream, delivered: Arc<AtomicU64>) {
-    let mut buffer = vec![0; 4 * 1024];
-    let marker = br#""t":"msg""#;
-    let mut kept = Vec::new();
-    while let Ok(count @ 1..) = stream.read(&mut buffer).await {
-        kept.extend_from_slice(&buffer[..count]);
-        let found = kept
-            .windows(marker.len())
-            .filter(|window| window == marker)
-            .count();
-        delivered.fetch_add(found as u64, Ordering::Relaxed);
-        let keep = kept.len().saturating_sub(marker.len() - 1);
-        kept.drain(..keep);
+/// Of one delivery.
+struct Measured {
+    /// CPU in µs.
+    cpu: Cpu,
+    /// Bytes on the wire: the programs are to write the same.
+    bytes: u64,
+}
+
+async fn measure(program: &Program, load: Load) -> Measured {
+    let server = Server::run(program).await;
+    let count = Arc::new(Count::default());
+    subscribe(&server, load, &count).await;
+    let mut publisher = publisher(&server).await;
+    publish(&mut publisher, load, load.rate * WARM_SECONDS, &count).await;
+    let (before, bytes_before) = (server.cpu(), count.bytes.load(Ordering::Relaxed));
+    publish(&mut publisher, load, load.rate * load.seconds, &count).await;
+    let deliveries = (load.rate * load.seconds * load.per_publication()) as u64;
+    Measured {
+        cpu: server.cpu().since(before, deliveries),
+        bytes: (count.bytes.load(Ordering::Relaxed) - bytes_before) / deliveries,
+    }
+}
+
+/// Puts the readers on the program.
+pub async fn subscribe(server: &Server, load: Load, count: &Arc<Count>) {
+    let token = token();
+    for number in 0..load.readers {
+        let hello = socket::hello(&token, &format!("c{}", number % load.channels));
+        let stream = socket::open(server.address, number, &hello, r#""t":"live""#).await;
+        tokio::spawn(readers::count(stream, Arc::clone(count)));
+    }
+}
+
+/// A connection that may publish.
+pub async fn publisher(server: &Server) -> TcpStream {
+    let hello = format!(r#"{{"t":"hello","token":"{}"}}"#, token());
+    socket::open(server.address, 0, &hello, "welcome").await
+}
+
+/// Publishes in steps of at least a millisecond, each begun when it is due and what was published
+/// before has been delivered. On a busy machine the rate falls then, but nothing ever piles up: a
+/// program that writes what piled up at once would look better than it is.
+pub async fn publish(publisher: &mut TcpStream, load: Load, publications: usize, count: &Count) {
+    let data = "x".repeat(DATA_BYTES - 1);
+    let per_step = load.rate.div_ceil(STEPS_PER_SECOND_MAX);
+    let step = Duration::from_secs_f64(per_step as f64 / load.rate as f64);
+    let mut wanted = count.delivered.load(Ordering::SeqCst);
+    let mut due = tokio::time::Instant::now();
+    for begin in (0..publications).step_by(per_step) {
+        tokio::time::sleep_until(due).await;
+        due = (due + step).max(tokio::time::Instant::now());
+        let mut frames = Vec::new();
+        for number in begin..publications.min(begin + per_step) {
+            frames.extend(socket::text(&format!(
+                r#"{{"t":"pub","ch":"c{}","d":"{}{data}"}}"#,
+                number % load.channels,
+                char::from(MARK)
+            )));
+            wanted += load.per_publication() as u64;
+        }
+        publisher.write_all(&frames).await.unwrap();
+        count.reach(wanted).await;
     }
 }

@@ -24,13 +24,13 @@ pub async fn run(connections: usize) {
         );
     }
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
-    let (before, cpu_before) = (server.resident(), server.cpu_seconds());
+    let (before, cpu_before) = (server.resident(), server.cpu().all());
     for number in 0..connections {
         let hello = socket::hello(&token, &format!("c{}", number % 1000));
         held.push(socket::open(server.address, number, &hello, r#""t":"live""#).await);
     }
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
-    let (after, cpu_after) = (server.resident(), server.cpu_seconds());
+    let (after, cpu_after) = (server.resident(), server.cpu().all());
     println!(
         "idle: {connections} connections with session and 1 subscription in 1,000 channels: {:.0} resident bytes each (aim: under 3,072), {:.0} us of server CPU per connect",
         after.saturating_sub(before) as f64 / connections as f64,

@@ -12,6 +12,16 @@ const PER_ADDRESS: usize = 20_000;
 
 /// Connects, says hello with these subscriptions (JSON) and reads until `ready` was seen in what came.
 pub async fn open(server: SocketAddr, number: usize, hello: &str, ready: &str) -> TcpStream {
+    open_and_see(server, number, hello, ready).await.0
+}
+
+/// The same, with what came.
+pub async fn open_and_see(
+    server: SocketAddr,
+    number: usize,
+    hello: &str,
+    ready: &str,
+) -> (TcpStream, String) {
     let socket = TcpSocket::new_v4().unwrap();
     let last = u8::try_from(2 + number / PER_ADDRESS).unwrap();
     socket
@@ -28,12 +38,12 @@ pub async fn open(server: SocketAddr, number: usize, hello: &str, ready: &str) -
     stream.write_all(request.as_bytes()).await.unwrap();
     expect(&mut stream, "\r\n\r\n").await;
     stream.write_all(&text(hello)).await.unwrap();
-    expect(&mut stream, ready).await;
-    stream
+    let seen = expect(&mut stream, ready).await;
+    (stream, seen)
 }
 
-/// Reads until a text came.
-pub async fn expect(stream: &mut TcpStream, wanted: &str) {
+/// Reads until a text came; answers all that did.
+pub async fn expect(stream: &mut TcpStream, wanted: &str) -> String {
     let mut seen = Vec::new();
     let mut buffer = [0; 4096];
     while !seen
@@ -48,6 +58,7 @@ pub async fn expect(stream: &mut TcpStream, wanted: &str) {
         );
         seen.extend_from_slice(&buffer[..count]);
     }
+    String::from_utf8_lossy(&seen).into_owned()
 }
 
 /// A masked text frame; the mask is zero, which is a mask like any other.
@@ -65,7 +76,8 @@ pub fn text(payload: &str) -> Vec<u8> {
     frame
 }
 
-/// A hello that subscribes to one channel.
+/// A hello that subscribes to one channel, and asks to be taken for alive as long as it may: the
+/// readers of the benches never say anything.
 pub fn hello(token: &str, channel: &str) -> String {
-    format!(r#"{{"t":"hello","token":"{token}","subs":[{{"ch":"{channel}"}}]}}"#)
+    format!(r#"{{"t":"hello","token":"{token}","heartbeat":240,"subs":[{{"ch":"{channel}"}}]}}"#)
 }

@@ -30,8 +30,28 @@ struct Held {
     acknowledged: Option<Position>,
     /// A snapshot was begun and is not whole: what is held is less than the cursor says.
     is_partial: bool,
-    /// While a connection serves again what another one gave: where its stream stands.
-    overlap: Option<Position>,
+    /// A connection serves again what another one gave: what is not above the cursor is dropped.
+    overlaps: bool,
+    /// What comes does not go on from the cursor: nothing is taken until the node answers from
+    /// there.
+    astray: bool,
+}
+
+impl Held {
+    /// Whether a beginning is of another epoch than the cursor, or of no position though there is
+    /// a cursor: an older connection gave it after this one had asked.
+    fn was_overtaken(
+        &self,
+        asked: Option<&Position>,
+        began: &Position,
+        recovery: frame::Recovery,
+    ) -> bool {
+        let Some(cursor) = &self.cursor else {
+            return false;
+        };
+        let is_other = |asked: &Position| asked == began && cursor.epoch != began.epoch;
+        recovery != frame::Recovery::Reset && asked.is_none_or(is_other)
+    }
 }
 
 /// The program.
@@ -88,7 +108,8 @@ impl App {
             cursor: None,
             acknowledged: None,
             is_partial: false,
-            overlap: None,
+            overlaps: false,
+            astray: false,
             wish: wish.clone(),
         };
         self.held.insert(wish.channel, held);
@@ -121,8 +142,7 @@ impl App {
         })
     }
 
-    /// Whether every channel it reads has begun. Before, two connections that ask for what comes
-    /// from now on would begin at two moments.
+    /// Whether every channel it reads has begun.
     pub fn has_begun(&self) -> bool {
         self.held.values().all(|held| held.cursor.is_some())
     }
@@ -135,14 +155,25 @@ impl App {
     /// What to ask the node for at hello. A channel whose snapshot broke off starts over.
     pub fn subs(&mut self) -> Vec<Sub> {
         let channels: Vec<_> = self.held.keys().cloned().collect();
-        let partial = self.held.values().filter(|held| held.is_partial);
-        for wish in partial.map(|held| held.wish.clone()).collect::<Vec<_>>() {
-            self.world.saw("a snapshot that broke off");
-            self.leave(&wish.channel);
-            self.ask(wish);
+        for channel in &channels {
+            self.begin_over(channel, false);
         }
         let sub = |channel| self.sub(channel, None);
         channels.iter().filter_map(sub).collect()
+    }
+
+    /// Lets a channel whose snapshot broke off start over.
+    fn begin_over(&mut self, channel: &ChannelName, astray: bool) {
+        let partial = self.held.get(channel).filter(|held| held.is_partial);
+        let Some(wish) = partial.map(|held| held.wish.clone()) else {
+            return;
+        };
+        self.world.saw("a snapshot that broke off");
+        self.leave(channel);
+        self.ask(wish);
+        if let Some(held) = self.held.get_mut(channel) {
+            held.astray = astray;
+        }
     }
 
     /// The program has handled all it was given.
@@ -161,7 +192,7 @@ impl App {
     pub fn forget(&mut self) {
         for (channel, held) in &mut self.held {
             held.cursor = None;
-            held.overlap = None;
+            held.overlaps = false;
             let acknowledged = held.acknowledged.as_ref().map(position);
             self.world.feed(&Event::Forgot {
                 client: self.client,
@@ -171,28 +202,40 @@ impl App {
         }
     }
 
-    /// `ok` to a subscription, which was asked for after `asked`.
+    /// `ok` to a subscription that was asked for, after a position or not; none: nobody asked.
+    /// False: it is to be asked for again.
+    #[must_use]
     pub fn began(
         &mut self,
         channel: &ChannelName,
         began: &Position,
         recovery: frame::Recovery,
-        asked: Option<&Position>,
-    ) {
+        asked: Option<Option<Position>>,
+    ) -> bool {
         let Some(held) = self.held.get_mut(channel) else {
-            return;
+            return true;
         };
-        let went_on = recovery == frame::Recovery::Full
-            && asked == Some(began)
-            && held.cursor.is_some()
-            && held.cursor.as_ref() != asked;
-        if went_on {
-            // An older connection gave more since this one asked.
-            held.overlap = Some(began.clone());
-            self.world.saw("two connections overlap");
-            return;
+        if held.astray && asked.is_none() {
+            return true;
         }
-        held.overlap = None;
+        let overtaken =
+            |asked: &Option<Position>| held.was_overtaken(asked.as_ref(), began, recovery);
+        held.astray = asked.as_ref().is_some_and(overtaken);
+        if held.astray {
+            self.world.saw("a connection overtaken by an older one");
+            self.begin_over(channel, true);
+            return false;
+        }
+        let asked = asked.flatten();
+        held.overlaps = recovery == frame::Recovery::Full
+            && asked.as_ref() == Some(began)
+            && held.cursor.is_some()
+            && held.cursor != asked;
+        if held.overlaps {
+            // An older connection gave more since this one asked.
+            self.world.saw("two connections overlap");
+            return true;
+        }
         if recovery != frame::Recovery::Full || held.acknowledged.is_none() {
             // Nothing before this is owed to a program that loses its memory.
             held.acknowledged = Some(began.clone());
@@ -215,6 +258,7 @@ impl App {
                 frame::Recovery::Fresh => Recovery::Fresh,
             },
         });
+        true
     }
 
     pub fn message(&mut self, channel: &ChannelName, publication: &Publication) {
@@ -224,17 +268,17 @@ impl App {
             self.foreign(channel, publication);
             return;
         };
+        if held.astray {
+            return;
+        }
         let Some(cursor) = &mut held.cursor else {
             self.foreign(channel, publication);
             return;
         };
-        if let Some(overlap) = &mut held.overlap {
-            overlap.offset = offset;
-            if offset <= cursor.offset {
-                return;
-            }
-            held.overlap = None;
+        if held.overlaps && offset <= cursor.offset {
+            return;
         }
+        held.overlaps = false;
         cursor.offset = cursor.offset.max(offset);
         let at = tidewire_check::Position::new(cursor.epoch.as_str(), offset);
         self.world.feed(&Event::Message {
@@ -259,21 +303,20 @@ impl App {
 
     pub fn gap(&mut self, channel: &ChannelName, from: u64, to: u64) {
         let number = self.world.channel(channel.as_str());
-        let Some(held) = self.held.get_mut(channel) else {
+        let Some(held) = self.followed(channel) else {
             return;
         };
         let Some(cursor) = &mut held.cursor else {
             return;
         };
         let mut begin = from;
-        if let Some(overlap) = &mut held.overlap {
-            overlap.offset = to;
+        if held.overlaps {
             if to <= cursor.offset {
                 return;
             }
             begin = cursor.offset + 1;
-            held.overlap = None;
         }
+        held.overlaps = false;
         cursor.offset = to;
         held.is_partial |= held.wish.fallback == Fallback::State;
         self.world.saw("a gap");
@@ -285,23 +328,29 @@ impl App {
         });
     }
 
-    pub fn rewind(&mut self, channel: &ChannelName, epoch: &Epoch, to: u64, lost: u64) {
+    /// False: the channel is to be asked for again.
+    #[must_use]
+    pub fn rewind(&mut self, channel: &ChannelName, epoch: &Epoch, to: u64, lost: u64) -> bool {
         let number = self.world.channel(channel.as_str());
-        let Some(held) = self.held.get_mut(channel) else {
-            return;
+        let Some(held) = self.followed(channel) else {
+            return true;
         };
         let Some(cursor) = &mut held.cursor else {
-            return;
+            return true;
         };
         if cursor.epoch == *epoch {
             self.world.saw("a rewind to the epoch held");
-            return;
+            return true;
         }
-        let mut lost = lost;
-        if held.overlap.take().is_some() {
-            // What the older connection gave goes too.
-            lost = cursor.offset.saturating_sub(to);
+        if held.overlaps && cursor.offset.saturating_sub(to) > lost {
+            // The node does not know what the older connection gave, nor what goes with it.
+            held.overlaps = false;
+            held.astray = true;
+            self.world.saw("a rewind behind an older connection");
+            self.begin_over(channel, true);
+            return false;
         }
+        held.overlaps = false;
         *cursor = Position {
             epoch: epoch.clone(),
             offset: to,
@@ -324,10 +373,11 @@ impl App {
             to,
             lost,
         });
+        true
     }
 
     pub fn page(&mut self, channel: &ChannelName, items: &[StateItem], more: bool) {
-        let Some(held) = self.held.get_mut(channel) else {
+        let Some(held) = self.followed(channel) else {
             return;
         };
         held.is_partial &= more;
@@ -351,10 +401,10 @@ impl App {
 
     pub fn live(&mut self, channel: &ChannelName, offset: u64) {
         let number = self.world.channel(channel.as_str());
-        let Some(held) = self.held.get_mut(channel) else {
+        let Some(held) = self.followed(channel) else {
             return;
         };
-        if held.overlap.is_some() {
+        if held.overlaps {
             // It has not come as far as the older connection: nothing is behind this.
             return;
         }
@@ -368,7 +418,12 @@ impl App {
     /// A new connection speaks: whatever served again what was given is over.
     pub fn renew(&mut self) {
         for held in self.held.values_mut() {
-            held.overlap = None;
+            held.overlaps = false;
         }
+    }
+
+    /// A channel whose frames are taken.
+    fn followed(&mut self, channel: &ChannelName) -> Option<&mut Held> {
+        self.held.get_mut(channel).filter(|held| !held.astray)
     }
 }

@@ -22,7 +22,7 @@ pub use subscription::{Options, Start, Subscription};
 pub use tidewire_protocol::{
     ChannelName, CloseCode, Encoding, Epoch, ErrorCode, Name, Payload, Position, Publication,
     command::Mode,
-    frame::{Recovery, StateItem},
+    frame::{Acknowledge, Recovery, StateItem},
 };
 pub use tokio_rustls::rustls;
 pub use view::{Freshness, View};
@@ -34,4 +34,7 @@ pub struct Published {
     pub position: Position,
     /// It had been applied before; the position is the first one.
     pub duplicate: bool,
+    /// What it had reached when the node answered; the channel's namespace decides for what the
+    /// node waits.
+    pub acknowledged: Acknowledge,
 }

@@ -2,7 +2,7 @@
 import { gzipSync } from "node:zlib";
 import { bundle } from "./bundle.mjs";
 
-const LIMITS = { "src/core.ts": 10_000, "src/index.ts": 11_500, "src/msgpack.ts": 2_500 };
+const LIMITS = { "src/core.ts": 10_000, "src/index.ts": 11_600, "src/msgpack.ts": 2_500 };
 
 for (const [entry, limit] of Object.entries(LIMITS)) {
   const { outputFiles } = await bundle({ entryPoints: [entry], minify: true, write: false, outdir: "dist" });

@@ -70,7 +70,7 @@ for (const encoding of [undefined, msgpack]) {
     });
     room.on("said", ({ data }) => got.push(data));
     const first = arrived(1);
-    assert.deepEqual(await room.publish("said", { text: "hé" }).acked, { epoch: "e1", offset: 1, duplicate: false });
+    assert.deepEqual(await room.publish("said", { text: "hé" }).acked, { epoch: "e1", offset: 1, duplicate: false, acknowledged: "log" });
     await first;
     for (const socket of server.clients) socket.terminate();
     const second = arrived(2);

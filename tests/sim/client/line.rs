@@ -16,8 +16,8 @@ pub(super) struct Line {
     pub(super) wire: Wire,
     pub(super) is_welcome: bool,
     pub(super) opened: Instant,
-    /// Positions that were asked for.
-    pub(super) asked: BTreeMap<ChannelName, Position>,
+    /// Subscriptions that are not answered, by channel and request; no request: the hello's.
+    pub(super) asked: BTreeMap<(ChannelName, Option<u64>), Option<Position>>,
     pub(super) attempt: u64,
 }
 

@@ -233,7 +233,7 @@ impl SimClient {
         let subs = self.app.subs();
         let asked = subs
             .iter()
-            .filter_map(|sub| Some((sub.channel.clone(), sub.position.clone()?)))
+            .map(|sub| ((sub.channel.clone(), None), sub.position.clone()))
             .collect();
         self.world.note(|| {
             let (client, attempt) = (self.app.client.0, self.attempt);
@@ -315,9 +315,10 @@ impl SimClient {
                     self.subs.remove(&i);
                 }
                 self.owed.remove(&channel);
-                let asked = self.lines[at].asked.remove(&channel);
-                self.app
-                    .began(&channel, &position, recovery, asked.as_ref());
+                let asked = self.lines[at].asked.remove(&(channel.clone(), i));
+                if !self.app.began(&channel, &position, recovery, asked) {
+                    self.owed.insert(channel, Instant::now());
+                }
                 if let Some(credentials) = &mut *self.session.lock() {
                     credentials.is_unsettled = !self.app.has_begun();
                 }
@@ -344,7 +345,11 @@ impl SimClient {
                 epoch,
                 to,
                 lost,
-            } => self.app.rewind(&channel, &epoch, to, lost),
+            } => {
+                if !self.app.rewind(&channel, &epoch, to, lost) {
+                    self.owed.insert(channel, Instant::now());
+                }
+            }
             Frame::Unsubscribed { channel, code } => {
                 assert!(code.temporary(), "{channel} was refused: {code:?}");
                 self.owe(channel);

@@ -43,11 +43,10 @@ impl SimClient {
                     line.wire.freeze(time);
                 }
             }
-            Order::Double if self.app.has_begun() => {
+            Order::Double => {
                 self.world.saw("a session resumed twice");
                 self.connect();
             }
-            Order::Double => {}
             Order::Forget => {
                 while !self.lines.is_empty() {
                     self.lose(0);

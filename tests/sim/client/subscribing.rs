@@ -28,9 +28,8 @@ impl SimClient {
             .insert(channel.clone(), Instant::now() + ANSWER_MAX);
         self.subs.insert(i, channel.clone());
         if let Some(line) = self.lines.back_mut() {
-            if let Some(position) = &sub.position {
-                line.asked.insert(channel.clone(), position.clone());
-            }
+            let asked = (channel.clone(), Some(i));
+            line.asked.insert(asked, sub.position.clone());
             line.wire.send(&[Command::Sub(sub)]);
         }
     }
@@ -46,7 +45,7 @@ impl SimClient {
         self.leaving.insert(self.next_i, channel.clone());
         let i = Some(self.next_i);
         if let Some(line) = self.lines.back_mut() {
-            line.asked.remove(channel);
+            line.asked.retain(|(asked, _), _| asked != channel);
             let channel = channel.clone();
             line.wire.send(&[Command::Unsub { i, channel }]);
         }

@@ -5,7 +5,7 @@
 use tidewire_protocol::{ErrorCode, Frame, Position};
 
 use super::{Effect, Engine, Now, RawItems, RawPage, requests::Purpose};
-use crate::Error;
+use crate::{Error, Published};
 
 /// A refusal as it came.
 #[derive(Debug)]
@@ -51,8 +51,15 @@ impl Engine {
                 i,
                 position,
                 duplicate,
-                acknowledged: _,
-            } => self.acknowledged(i, position, duplicate),
+                acknowledged,
+            } => {
+                let published = Published {
+                    position,
+                    duplicate,
+                    acknowledged,
+                };
+                self.acknowledged(i, published);
+            }
             Frame::HistoryPage {
                 i,
                 position: head,

@@ -15,7 +15,7 @@ use super::{
     Engine, Now, RawItems, RawPage,
     answers::Refusal,
     channels::Channel,
-    log::{ChannelLog, Phase, Step},
+    log::{ChannelLog, Step},
     requests::Purpose,
 };
 use crate::{
@@ -35,15 +35,11 @@ impl Engine {
         recovery: Recovery,
         now: Now,
     ) {
-        let Some(channel) = self.channels.get(name) else {
+        let step = self.feed(name, now, |log| log.begun(position.clone(), recovery));
+        let begun = matches!(step, Step::Begun { .. });
+        let Some(channel) = self.channels.get(name).filter(|_| begun) else {
             return;
         };
-        if !matches!(
-            channel.log.begun(position.clone(), recovery),
-            Step::Begun { .. }
-        ) {
-            return;
-        }
         channel.anew = false;
         channel.retry.failures = 0;
         let state = channel.wish.fallback == Fallback::State;
@@ -93,7 +89,7 @@ impl Engine {
             return;
         };
         // A rewind brings one to a channel that is live.
-        if !matches!(channel.log.phase, Phase::Replaying | Phase::Live) {
+        if !channel.log.is_open() {
             return;
         }
         channel.incomplete = more;
@@ -144,7 +140,7 @@ impl Engine {
         lost: u64,
         now: Now,
     ) {
-        let step = self.feed(name, now, |log| log.rewind(epoch, to));
+        let step = self.feed(name, now, |log| log.rewind(epoch, to, lost));
         if step != Step::Rewind {
             return;
         }

@@ -31,7 +31,7 @@ pub(crate) enum Step {
     Rewind,
     /// Caught up.
     Live { recovery: Recovery, replayed: u64 },
-    /// Publications are missing: subscribe again from the cursor.
+    /// What comes does not go on from the cursor: subscribe again from there.
     Hole,
 }
 
@@ -57,6 +57,7 @@ pub(crate) struct ChannelLog {
     recovery: Recovery,
     mode: Mode,
     asked_mode: Mode,
+    /// The epoch of the position that was asked for.
     asked_epoch: Option<Epoch>,
     /// Requests to subscribe that the node has not answered: an earlier answer is not ours.
     unanswered: u32,
@@ -64,8 +65,9 @@ pub(crate) struct ChannelLog {
     /// The cursor at which a hole was seen: the same hole twice is a gap, so that a faulty node
     /// cannot make us loop.
     hole_at: Option<u64>,
-    /// A hole was found and is not asked about yet: what follows it shows the same one.
-    holed: bool,
+    /// What comes does not go on from the cursor: nothing is taken until the node answers from
+    /// there.
+    astray: bool,
 }
 
 impl ChannelLog {
@@ -81,14 +83,14 @@ impl ChannelLog {
             unanswered: 0,
             replayed: 0,
             hole_at: None,
-            holed: false,
+            astray: false,
         }
     }
 
-    /// A `sub`, or an entry of a hello, was sent that named this epoch.
+    /// A `sub`, or an entry of a hello, was sent that named a position of this
+    /// epoch; none: no position.
     pub(crate) fn opening(&mut self, mode: Mode, epoch: Option<Epoch>) {
         self.phase = Phase::Opening;
-        self.holed = false;
         self.asked_mode = mode;
         self.asked_epoch = epoch;
         self.unanswered += 1;
@@ -98,6 +100,7 @@ impl ChannelLog {
     pub(crate) const fn lost(&mut self) {
         self.phase = Phase::Closed;
         self.unanswered = 0;
+        self.astray = false;
     }
 
     /// Takes nothing until it is asked for again, from `cursor`. Answers under way may still come.
@@ -123,10 +126,12 @@ impl ChannelLog {
         if self.phase == Phase::Closed || self.unanswered > 0 {
             return Step::Nothing;
         }
-        // A node that renamed the epoch since tells it by a rewind, in its place.
-        let same = |cursor: &Position| {
-            cursor.epoch == position.epoch || self.asked_epoch.as_ref() == Some(&position.epoch)
-        };
+        self.astray = self.was_overtaken(&position.epoch, recovery);
+        if self.astray {
+            self.phase = Phase::Replaying;
+            return Step::Hole;
+        }
+        let same = |cursor: &Position| cursor.epoch == position.epoch;
         let kept = recovery == Recovery::Full && self.cursor.as_ref().is_some_and(same);
         if !kept {
             self.cursor = Some(position);
@@ -137,6 +142,17 @@ impl ChannelLog {
         self.recovery = recovery;
         self.replayed = 0;
         Step::Begun { recovery, kept }
+    }
+
+    /// Whether this beginning is of another epoch than the cursor, or of no position though there
+    /// is a cursor: an older connection gave it after this one had asked.
+    fn was_overtaken(&self, epoch: &Epoch, recovery: Recovery) -> bool {
+        let Some(cursor) = &self.cursor else {
+            return false;
+        };
+        let asked = self.asked_epoch.as_ref();
+        recovery != Recovery::Reset
+            && asked.is_none_or(|asked| asked == epoch && cursor.epoch != *epoch)
     }
 
     /// A publication at `offset`.
@@ -173,14 +189,19 @@ impl ChannelLog {
         self.skip(cursor, to, reason)
     }
 
-    /// The log goes on after `to` under another epoch.
-    pub(crate) fn rewind(&mut self, epoch: &Epoch, to: u64) -> Step {
+    /// The log goes on after `to` under another epoch, without the last `lost` of what the node
+    /// served.
+    pub(crate) fn rewind(&mut self, epoch: &Epoch, to: u64, lost: u64) -> Step {
         let held = self.cursor.as_ref().map(|cursor| &cursor.epoch);
         let Some(cursor) = self.followed().filter(|_| held != Some(epoch)) else {
             return Step::Nothing;
         };
         if to > cursor && self.mode == Mode::Every {
             return self.hole(cursor, to);
+        }
+        // It served less than an older connection gave: it knows nothing of what goes with that.
+        if cursor.saturating_sub(to) > lost && self.hole_at != Some(cursor) {
+            return self.ask_again(cursor);
         }
         self.cursor = Some(Position {
             epoch: epoch.clone(),
@@ -208,22 +229,31 @@ impl ChannelLog {
         }
     }
 
+    /// Whether a delivery has begun that goes on from the cursor.
+    pub(crate) const fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Replaying | Phase::Live) && !self.astray
+    }
+
     /// The cursor's offset, where frames are taken.
     fn followed(&self) -> Option<u64> {
         let cursor = self.cursor.as_ref().map(|cursor| cursor.offset);
-        cursor.filter(|_| self.phase != Phase::Closed)
+        cursor.filter(|_| self.phase != Phase::Closed && !self.astray)
     }
 
     fn hole(&mut self, cursor: u64, to: u64) -> Step {
-        // Answers under way explain it, or will.
-        if self.phase == Phase::Opening || self.holed {
-            return Step::Nothing;
-        }
-        if self.hole_at == Some(cursor) {
+        if self.hole_at == Some(cursor) && self.phase != Phase::Opening {
             return self.skip(cursor, to, GapReason::Missing);
         }
+        self.ask_again(cursor)
+    }
+
+    fn ask_again(&mut self, cursor: u64) -> Step {
+        self.astray = true;
+        if self.phase == Phase::Opening {
+            // The answer under way explains it, or will.
+            return Step::Nothing;
+        }
         self.hole_at = Some(cursor);
-        self.holed = true;
         Step::Hole
     }
 

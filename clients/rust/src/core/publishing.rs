@@ -2,7 +2,7 @@
 //!
 //! Part of the engine. It never sends an entry before an older one that is still to be sent.
 
-use tidewire_protocol::{Command, Name, Payload, Position, command::Pub};
+use tidewire_protocol::{Command, Name, Payload, command::Pub};
 
 use super::{
     Effect, Engine, Now, Ticket, answers::Refusal, outbox::QUEUE_FOR_MS, requests::Purpose,
@@ -57,16 +57,12 @@ impl Engine {
         }
     }
 
-    pub(super) fn acknowledged(&mut self, i: u64, position: Position, duplicate: bool) {
+    pub(super) fn acknowledged(&mut self, i: u64, published: Published) {
         let Some(Purpose::Pub(ticket)) = self.requests.take(i) else {
             return;
         };
         self.pause.failures = 0;
         if self.outbox.settle(ticket) {
-            let published = Published {
-                position,
-                duplicate,
-            };
             self.effect(Effect::Published(ticket, Ok(published)));
         }
     }

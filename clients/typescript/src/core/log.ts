@@ -12,7 +12,7 @@ export type Notice =
   | { kind: "recovered"; outcome: Outcome; n: number }
   | { kind: "gap"; from: number; to: number; reason: string }
   | { kind: "rewind"; epoch: string; to: number; lost: number };
-/** What a frame comes to. `hole`: subscribe again from the cursor. */
+/** What a frame comes to. `hole`: what comes does not go on from the cursor; subscribe again from there. */
 export type Effect = Notice | { kind: "deliver"; msg: Msg; skipped: number; replayed: boolean } | { kind: "hole" };
 
 /** The reason of a gap the node did not tell: the frame that showed it is to be fed once more. */
@@ -32,13 +32,12 @@ export class ChannelLog {
   private unanswered = 0;
   private replayed = 0;
   private holeAt = -1;
-  /** A hole was found and is not asked about yet: what follows it shows the same one. */
-  private holed = false;
+  /** What comes does not go on from the cursor: nothing is taken until the node answers from there. */
+  astray = false;
 
   /** A `sub` was sent, or an entry of `hello.subs`, that named this epoch. */
   opening(mode: Mode, epoch: string | undefined): void {
     this.phase = "opening";
-    this.holed = false;
     this.askedMode = mode;
     this.askedEpoch = epoch;
     this.unanswered++;
@@ -48,6 +47,7 @@ export class ChannelLog {
   lost(): void {
     this.phase = "closed";
     this.unanswered = 0;
+    this.astray = false;
   }
 
   /** An `unsub` is being sent; answers to earlier requests may still come. */
@@ -85,10 +85,13 @@ export class ChannelLog {
     if (this.unanswered > 0) this.unanswered--;
     if (this.phase === "closed" || this.unanswered > 0) return null;
     const outcome = frame.rec ?? "fresh";
-    const { cursor } = this;
-    const kept = outcome === "full" && cursor !== null && (cursor.epoch === frame.e || frame.e === this.askedEpoch);
-    if (!kept) this.begin(frame);
+    const { cursor, askedEpoch } = this;
+    const same = cursor?.epoch === frame.e;
     this.phase = "replaying";
+    // An older connection gave a position, or crossed a generation, after this one had asked.
+    this.astray = cursor !== null && outcome !== "reset" && (askedEpoch === undefined || (askedEpoch === frame.e && !same));
+    if (this.astray) return { kind: "hole" };
+    if (outcome !== "full" || !same) this.begin(frame);
     this.mode = this.askedMode;
     this.outcome = outcome;
     this.replayed = 0;
@@ -96,7 +99,7 @@ export class ChannelLog {
   }
 
   /** Delivery begins after this position. */
-  begin({ e, o }: Ok): void {
+  begin({ e, o }: Pick<Ok, "e" | "o">): void {
     this.cursor = { epoch: e ?? "", offset: o ?? 0 };
     this.holeAt = -1;
   }
@@ -121,12 +124,14 @@ export class ChannelLog {
     const ahead = this.ahead(frame.to);
     if (ahead === -Infinity || this.cursor?.epoch === frame.e) return null;
     if (ahead > 0 && this.mode === "every") return this.hole(frame.to);
-    this.cursor = { epoch: frame.e, offset: frame.to };
+    // The node served less than an older connection gave, and knows nothing of what goes with that.
+    if (ahead + frame.lost < 0 && this.holeAt !== this.cursor?.offset) return this.again();
+    this.begin({ e: frame.e, o: frame.to });
     return { kind: "rewind", epoch: frame.e, to: frame.to, lost: frame.lost };
   }
 
   live(frame: Live): Effect | null {
-    if (this.phase !== "replaying") return null;
+    if (this.phase !== "replaying" || this.astray) return null;
     if (this.ahead(frame.o) > 0) {
       if (this.mode === "every") return this.hole(frame.o);
       this.advance(frame.o);
@@ -140,10 +145,14 @@ export class ChannelLog {
    * the cursor, once: the same hole a second time is told as a gap, so that a faulty node cannot make us loop.
    */
   private hole(to: number): Effect | null {
-    if (this.phase === "opening" || this.holed || !this.cursor) return null;
-    if (this.holeAt === this.cursor.offset) return this.skip(to, MISSING);
-    this.holeAt = this.cursor.offset;
-    this.holed = true;
+    if (this.holeAt === this.cursor?.offset && this.phase !== "opening") return this.skip(to, MISSING);
+    return this.again();
+  }
+
+  private again(): Effect | null {
+    this.astray = true;
+    if (this.phase === "opening") return null;
+    this.holeAt = (this.cursor as Position).offset;
     return { kind: "hole" };
   }
 
@@ -155,7 +164,7 @@ export class ChannelLog {
 
   /* How far an offset lies ahead of the cursor; `-Infinity` where none is followed. */
   private ahead(offset: number): number {
-    return this.phase === "closed" || !this.cursor ? -Infinity : offset - this.cursor.offset;
+    return this.phase === "closed" || this.astray || !this.cursor ? -Infinity : offset - this.cursor.offset;
   }
 
   private advance(offset: number): void {

@@ -24,7 +24,7 @@ export interface Entry {
   sent: boolean;
   settle: ((result: Settled) => void) | null;
 }
-export type Settled = { epoch: string; offset: number; duplicate: boolean } | HubError;
+export type Settled = { epoch: string; offset: number; duplicate: boolean; acknowledged: string } | HubError;
 
 export class Outbox {
   readonly entries: Entry[] = [];

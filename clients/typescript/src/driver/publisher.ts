@@ -27,9 +27,13 @@ export interface PublishOptions {
   /** Removes the key. */
   delete?: boolean;
 }
-/** Where the node put it; `duplicate`: it had been applied before. */
+/**
+ * Where the node put it; `duplicate`: it had been applied before; `acknowledged`: what it had reached by then, `log` or
+ * `replicated`.
+ */
 export interface Acknowledged extends Position {
   readonly duplicate: boolean;
+  readonly acknowledged: string;
 }
 export interface Publication {
   readonly id: string;
@@ -135,7 +139,7 @@ export class Publisher {
       if (!this.pause.running) this.pause.again(error.retry, () => this.flush());
     };
     try {
-      this.requests.once(entry.frame, ({ e, o, dup }) => done({ epoch: e ?? "", offset: o ?? 0, duplicate: dup === true }), failed);
+      this.requests.once(entry.frame, ({ e, o, dup, ack }) => done({ epoch: e ?? "", offset: o ?? 0, duplicate: dup === true, acknowledged: ack ?? "log" }), failed);
     } catch (error) {
       done(new HubError(400, "bad_request", String(error)));
     }

@@ -135,7 +135,7 @@ export class Subscription {
       case "ok":
         return this.effect(this.log.ok(frame), before !== "opening");
       case "state":
-        this.kept?.page(frame);
+        if (!this.log.astray) this.kept?.page(frame);
         return this.notify();
       case "live":
         return this.feed(() => this.log.live(frame));

@@ -68,16 +68,16 @@ fn live_and_rewind_that_leave_offsets_out_are_holes() {
     log.begun(at("e1", 4), Recovery::Full);
     assert_eq!(log.live(6), Step::Hole);
     let mut log = live(Mode::Every, 4);
-    assert_eq!(log.rewind(&Epoch::new("e2").unwrap(), 6), Step::Hole);
+    assert_eq!(log.rewind(&Epoch::new("e2").unwrap(), 6, 0), Step::Hole);
 }
 
 #[test]
 fn a_rewind_is_taken_once_and_the_same_offsets_come_again() {
     let mut log = live(Mode::Every, 6);
     let e2 = Epoch::new("e2").unwrap();
-    assert_eq!(log.rewind(&e2, 4), Step::Rewind);
+    assert_eq!(log.rewind(&e2, 4, 2), Step::Rewind);
     assert_eq!(log.message(5), DELIVERED);
-    assert_eq!(log.rewind(&e2, 4), Step::Nothing);
+    assert_eq!(log.rewind(&e2, 4, 2), Step::Nothing);
     assert_eq!(log.cursor, Some(at("e2", 5)));
 }
 
@@ -100,7 +100,7 @@ fn a_hole_after_a_rewind_to_the_same_offset_is_another_hole() {
     };
     assert_eq!(log.message(6), Step::Hole);
     begin(&mut log, "e1");
-    assert_eq!(log.rewind(&Epoch::new("e2").unwrap(), 4), Step::Rewind);
+    assert_eq!(log.rewind(&Epoch::new("e2").unwrap(), 4, 0), Step::Rewind);
     assert_eq!(log.message(6), Step::Hole);
 }
 
@@ -127,6 +127,66 @@ fn an_answer_to_a_request_given_up_since_changes_nothing() {
     );
     assert!(log.refused());
     assert!(!log.refused());
+}
+
+/// A log that asked for `e1`/`asked` on a second connection while the first went on.
+fn asked_again(log: &mut ChannelLog, epoch: Option<&str>) {
+    log.lost();
+    log.opening(Mode::Every, epoch.map(|epoch| Epoch::new(epoch).unwrap()));
+}
+
+#[test]
+fn an_older_connection_that_crossed_a_generation_is_not_followed_by_the_one_before() {
+    let mut log = live(Mode::Every, 4);
+    let (e2, e3) = (Epoch::new("e2").unwrap(), Epoch::new("e3").unwrap());
+    assert_eq!(log.rewind(&e2, 2, 2), Step::Rewind);
+    assert_eq!(log.message(3), DELIVERED);
+    assert_eq!(log.rewind(&e3, 3, 0), Step::Rewind);
+    // The second connection had asked before that.
+    asked_again(&mut log, Some("e1"));
+    assert_eq!(log.begun(at("e1", 4), Recovery::Full), Step::Hole);
+    // In `e1` there may have been more: it is not what `e3` has there.
+    assert_eq!(log.message(4), Step::Nothing);
+    assert_eq!(log.rewind(&e2, 2, 2), Step::Nothing);
+    log.opening(Mode::Every, Some(e3));
+    assert_eq!(log.message(4), Step::Nothing);
+    let begun = Step::Begun {
+        recovery: Recovery::Full,
+        kept: true,
+    };
+    assert_eq!(log.begun(at("e3", 3), Recovery::Full), begun);
+    assert_eq!(log.cursor, Some(at("e3", 3)));
+}
+
+#[test]
+fn a_rewind_that_takes_back_less_than_is_held_is_asked_about_once() {
+    let mut log = live(Mode::Every, 4);
+    let e2 = Epoch::new("e2").unwrap();
+    asked_again(&mut log, Some("e1"));
+    log.begun(at("e1", 2), Recovery::Full);
+    assert_eq!(log.rewind(&e2, 2, 0), Step::Hole);
+    assert_eq!(log.message(5), Step::Nothing);
+    log.opening(Mode::Every, Some(Epoch::new("e1").unwrap()));
+    log.begun(at("e1", 4), Recovery::Full);
+    // A faulty node cannot make us loop.
+    assert_eq!(log.rewind(&e2, 2, 0), Step::Rewind);
+    assert_eq!(log.cursor, Some(at("e2", 2)));
+}
+
+#[test]
+fn of_two_beginnings_from_now_the_first_is_gone_on_from() {
+    let mut log = live(Mode::Every, 4);
+    asked_again(&mut log, None);
+    assert_eq!(log.begun(at("e1", 7), Recovery::Fresh), Step::Hole);
+    assert_eq!(log.message(8), Step::Nothing);
+    assert_eq!(log.cursor, Some(at("e1", 4)));
+    // Where that place is gone, the log starts over.
+    log.opening(Mode::Every, Some(Epoch::new("e1").unwrap()));
+    let begun = Step::Begun {
+        recovery: Recovery::Reset,
+        kept: false,
+    };
+    assert_eq!(log.begun(at("x1", 8), Recovery::Reset), begun);
 }
 
 #[test]

@@ -133,6 +133,7 @@ impl Run {
                     "epoch": published.position.epoch.as_str(),
                     "offset": published.position.offset,
                     "duplicate": published.duplicate,
+                    "acknowledged": published.acknowledged.name(),
                 }})),
                 Seen::Published(ticket, Err(Error::Refused { code, position, .. })) => {
                     let position =

@@ -33,6 +33,15 @@ fn a_floor_rises_to_what_was_handled_and_never_falls() {
 }
 
 #[test]
+fn where_a_delivery_begins_counts_as_acknowledged() {
+    let channel = channel("room:1", 100);
+    let mut session = session();
+    subscribe(&mut session, &channel, wishes(), 10).unwrap();
+    let stored = decode_checkpoint(&session.checkpoint()).unwrap();
+    assert_eq!(stored.subs[0].floor, position("a", 10));
+}
+
+#[test]
 fn another_life_begins_with_nothing_acknowledged() {
     let channel = channel("room:1", 500);
     let mut session = session();

@@ -45,7 +45,6 @@ const SOMETIMES: &[(&str, u64)] = &[
     ("a boundary without loss", 100),
     ("a failover with loss", 50),
     ("a failover without loss", 50),
-    ("a connection overtaken by an older one", 5),
     ("a fence refused", 100),
     ("a gap", 100),
     ("a lane built again", 200),

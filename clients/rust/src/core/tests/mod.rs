@@ -3,6 +3,7 @@
 mod bounds;
 mod journeys;
 mod log;
+mod overtaken;
 mod rules;
 mod scripts;
 mod told;

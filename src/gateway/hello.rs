@@ -109,20 +109,16 @@ pub async fn open(connection: &Arc<Connection>, hello: Hello) -> Option<Opened> 
         Some(Membership { channel, member })
     });
     subscribe::resume(connection, wanted, dropped.collect()).await;
+    connection.with_session(|session| session.went_on_from(&before));
     if resumed {
         connection.with_session(|session| {
             let went = What::Resumed(session.recoveries);
             session.events.push(gateway.event(went));
         });
+        let seconds = begun.elapsed().as_secs_f64();
+        gateway.metrics.resume_seconds.record(seconds);
     }
-    connection.with_session(|session| session.went_on_from(&before));
     gateway.checkpoints.note_changed(connection);
-    if resumed {
-        gateway
-            .metrics
-            .resume_seconds
-            .record(begun.elapsed().as_secs_f64());
-    }
     Some(opened)
 }
 

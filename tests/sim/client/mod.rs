@@ -1,12 +1,11 @@
 //! A simulated client: opens connections, resumes, publishes with retries, and does what faults
 //! make a client do. What it knows of channels is `app`.
 
+mod connecting;
 mod line;
 mod orders;
 mod publishing;
 mod subscribing;
-
-pub use orders::Order;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -15,13 +14,10 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tidewire_protocol::{
-    ChannelName, CloseCode, Command, Encoding, Frame,
-    command::{Hello, ResumeKey},
-    frame::Welcome,
-};
+use tidewire_protocol::{ChannelName, Command, Encoding, Frame};
 use tokio::{sync::mpsc, time::Instant};
 
+pub use self::orders::Order;
 use self::{
     line::{Line, channel_of, receive},
     publishing::Outgoing,
@@ -29,14 +25,12 @@ use self::{
 use super::{
     app::{App, Wish},
     hub::Hub,
-    wire::{Incoming, Wire},
+    wire::Incoming,
     world::World,
 };
 
 /// A connection without its `welcome` is given up after this.
 const WELCOME_MAX: Duration = Duration::from_secs(4);
-/// Longest wait before a connection is tried again, ms.
-const BACKOFF_MS_MAX: u64 = 1_000;
 
 /// What a client is like.
 #[derive(Debug, Clone)]
@@ -200,88 +194,6 @@ impl SimClient {
         self.lines.back().is_some_and(|line| line.is_welcome)
     }
 
-    fn connect(&mut self) {
-        let nodes = self.hub.len();
-        let up: Vec<usize> = (0..nodes).filter(|node| self.hub.is_up(*node)).collect();
-        if up.is_empty() {
-            self.back_off();
-            return;
-        }
-        let node = self.world.draw(|random| *random.pick(&up));
-        let Nature {
-            encoding,
-            holds,
-            takes,
-            delay_ms,
-            ..
-        } = self.nature;
-        let Some(pipe) = self.hub.connect(node, encoding, holds) else {
-            self.back_off();
-            return;
-        };
-        let mut wire = Wire::new(pipe, encoding, takes, delay_ms);
-        self.attempt = (self.attempt + 1).max(self.world.now_ms());
-        while self.app.is_partial() && !self.lines.is_empty() {
-            // A channel that starts over is read by the new connection alone.
-            self.close_first();
-        }
-        let session = self.session.lock().clone().map(|credentials| ResumeKey {
-            id: credentials.id,
-            key: credentials.key,
-            attempt: self.attempt,
-        });
-        let subs = self.app.subs();
-        let asked = subs
-            .iter()
-            .map(|sub| ((sub.channel.clone(), None), sub.position.clone()))
-            .collect();
-        self.world.note(|| {
-            let (client, attempt) = (self.app.client.0, self.attempt);
-            format!("client {client} connects to node {node}, attempt {attempt}, {asked:?}")
-        });
-        wire.send(&[Command::Hello(Hello {
-            token: Some(self.nature.token.to_string()),
-            session,
-            subs: Some(subs),
-            ..Hello::default()
-        })]);
-        self.lines.push_back(Line {
-            wire,
-            is_welcome: false,
-            opened: Instant::now(),
-            asked,
-            attempt: self.attempt,
-        });
-        while self.lines.len() > 2 {
-            self.close_first();
-        }
-    }
-
-    fn close_first(&mut self) {
-        if let Some(line) = self.lines.pop_front() {
-            line.wire.pipe.break_off();
-        }
-    }
-
-    fn back_off(&mut self) {
-        let most = if self.is_calm { 100 } else { BACKOFF_MS_MAX };
-        self.connect_at = Some(Instant::now() + self.world.millis(1, most));
-    }
-
-    /// A connection is gone.
-    fn lose(&mut self, at: usize) {
-        if let Some(line) = self.lines.remove(at) {
-            line.wire.pipe.break_off();
-        }
-        if let Some(outgoing) = &mut self.outgoing {
-            outgoing.i = None;
-        }
-        if self.lines.is_empty() {
-            self.leaving.clear();
-            self.back_off();
-        }
-    }
-
     fn take(&mut self, at: usize, incoming: Vec<Incoming>) {
         let attempt = self.lines[at].attempt;
         for incoming in incoming {
@@ -311,17 +223,8 @@ impl SimClient {
                 position,
                 recovery,
             } => {
-                if let Some(i) = i {
-                    self.subs.remove(&i);
-                }
-                self.owed.remove(&channel);
                 let asked = self.lines[at].asked.remove(&(channel.clone(), i));
-                if !self.app.began(&channel, &position, recovery, asked) {
-                    self.owed.insert(channel, Instant::now());
-                }
-                if let Some(credentials) = &mut *self.session.lock() {
-                    credentials.is_unsettled = !self.app.has_begun();
-                }
+                self.began((i, channel), &position, recovery, asked);
             }
             Frame::Published { i, position, .. } => self.published(i, &position),
             Frame::Error { i, code, .. } => self.refused(i, code.temporary()),
@@ -368,47 +271,6 @@ impl SimClient {
                 self.leaving.remove(&i);
             }
             Frame::HistoryPage { .. } | Frame::StatePage { .. } | Frame::Auth { .. } => {}
-        }
-    }
-
-    fn welcome(&mut self, at: usize, welcome: &Welcome) {
-        // The hello asked for all.
-        self.owed.clear();
-        for _ in 0..at {
-            self.close_first();
-        }
-        self.connect_at = None;
-        self.world.saw(if welcome.resumed {
-            "a session resumed"
-        } else {
-            "a session begun"
-        });
-        self.app.renew();
-        self.leaving.clear();
-        self.lines[0].is_welcome = true;
-        *self.session.lock() = Some(Credentials {
-            id: welcome.session.clone(),
-            key: welcome.key.clone(),
-            attempt: self.lines[0].attempt,
-            is_unsettled: !self.app.has_begun(),
-        });
-        if let Some(outgoing) = &mut self.outgoing {
-            outgoing.i = None;
-            outgoing.due = Instant::now();
-        }
-    }
-
-    fn bye(&mut self, at: usize, code: CloseCode, retry_ms: Option<u64>) {
-        let is_newest = at + 1 == self.lines.len();
-        if code == CloseCode::Replaced && is_newest {
-            // Somebody else has the session: on in a new one, from where this program is.
-            self.world.saw("a session replaced");
-            *self.session.lock() = None;
-        }
-        self.lose(at);
-        if let (Some(retry_ms), Some(connect_at)) = (retry_ms, &mut self.connect_at) {
-            let most = if self.is_calm { 100 } else { retry_ms };
-            *connect_at = Instant::now() + self.world.millis(0, most);
         }
     }
 }

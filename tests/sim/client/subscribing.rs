@@ -1,11 +1,31 @@
 //! What a simulated client asks of its channels besides its hello: again after a refusal, and anew.
 
-use tidewire_protocol::{ChannelName, Command};
+use tidewire_protocol::{ChannelName, Command, Position, frame::Recovery};
 use tokio::time::Instant;
 
 use super::{SimClient, publishing::ANSWER_MAX};
 
 impl SimClient {
+    /// `ok` to a subscription.
+    pub(super) fn began(
+        &mut self,
+        (i, channel): (Option<u64>, ChannelName),
+        position: &Position,
+        recovery: Recovery,
+        asked: Option<Option<Position>>,
+    ) {
+        if let Some(i) = i {
+            self.subs.remove(&i);
+        }
+        self.owed.remove(&channel);
+        if !self.app.began(&channel, position, recovery, asked) {
+            self.owed.insert(channel, Instant::now());
+        }
+        if let Some(credentials) = &mut *self.session.lock() {
+            credentials.is_unsettled = !self.app.has_begun();
+        }
+    }
+
     pub(super) fn is_leaving(&self, channel: &ChannelName) -> bool {
         self.leaving.values().any(|leaving| leaving == channel)
     }

@@ -32,7 +32,8 @@ pub(crate) enum Tls {
 }
 
 /// Makes the TCP connection to `host:port`.
-pub(crate) type Dialer = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<TcpStream>> + Send + Sync>;
+pub(crate) type Dialer =
+    Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<TcpStream>> + Send + Sync>;
 
 /// Where a node is and how it is spoken to.
 #[derive(Clone)]

@@ -24,8 +24,8 @@ use super::{
     socket,
 };
 
-/// More instructions than this over the baseline, in parts of it, fail the comparison: several
-/// times what the order of threads makes of a run.
+/// More instructions than this over the baseline, in parts of it, fail the comparison: room for
+/// what the order of threads makes of a run.
 const TOLERANCE: f64 = 0.05;
 /// Publications a second while they are counted: the node under callgrind keeps up.
 const RATE: usize = 100;

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 const SECRET: &str = "a secret of benchmarks that is long enough";
 /// Longest wait until a program listens; a node under callgrind starts slowly.
-const START_MAX: Duration = Duration::from_secs(120);
+const START_MAX: Duration = Duration::from_secs(300);
 
 /// What is measured.
 #[derive(Debug, Clone, PartialEq, Eq)]

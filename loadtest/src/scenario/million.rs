@@ -22,7 +22,7 @@ use crate::{
 /// killed.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Million {
-    /// Sessions. A million needs 53 nodes, some 20 GiB and an hour of two cores: begin with fewer.
+    /// Sessions. A million needs 54 nodes, some 20 GiB and an hour of two cores: begin with fewer.
     #[arg(long, default_value_t = 20_000)]
     sessions: usize,
     /// Seconds from one message for everybody to the next.
@@ -52,8 +52,8 @@ const MIB: f64 = 1024.0 * 1024.0;
 
 impl Million {
     fn nodes(&self) -> usize {
-        // Three at least: the two that are left share the sessions of the third.
-        self.sessions.div_ceil(PER_PROCESS).max(3)
+        // One more than hold them all: one is killed. Three at least, so that two share the rest.
+        (self.sessions.div_ceil(PER_PROCESS) + 1).max(3)
     }
 
     fn of_their_own(&self) -> usize {

@@ -160,13 +160,13 @@ impl Journey {
             epoch: epoch(start.0),
             offset: start.1,
         };
-        match self.log.begun(position, recovery) {
-            Step::Begun { kept: true, .. } => {}
-            Step::Begun { kept: false, .. } => {
-                assert!(begins, "a beginning leaves out what is owed");
-                self.base = start.1;
-            }
-            other => self.take(other, start.0),
+        let step = self.log.begun(position, recovery);
+        let Step::Begun { kept, .. } = step else {
+            return self.take(step, start.0);
+        };
+        if !kept {
+            assert!(begins, "a beginning leaves out what is owed");
+            self.base = start.1;
         }
     }
 

@@ -3,16 +3,16 @@
 use bytes::Bytes;
 use tidewire_protocol::{
     Frame, Payload, decode,
-    frame::{Publication, Recovery, StateItem},
+    frame::{GapReason, Publication, Recovery, StateItem},
 };
 
 use super::*;
 use crate::{
     broker::{
-        StatePage,
+        HistoryPage, StatePage,
         lineage::{Lineage, Segment},
     },
-    channel::{HEADER_BYTES_MAX, Message, Settled},
+    channel::{HEADER_BYTES_MAX, Message, Page, Settled},
 };
 
 const ONE: (&str, u64) = ("life.00000001test.1.", 1);
@@ -84,10 +84,10 @@ fn read(session: &mut Session, slot: u8) -> Vec<Frame> {
     frames(message)
 }
 
-/// What a page of state tells it.
-fn load(session: &mut Session, slot: u8, head: &Head, offsets: &[u64]) -> Vec<Frame> {
+/// What a page of state tells it that asks for one from an offset on.
+fn load(session: &mut Session, slot: u8, from: u64, head: &Head, offsets: &[u64]) -> Vec<Frame> {
     let sub = session.sub_mut(slot).unwrap();
-    assert!(matches!(Need::of(sub), Need::State(query) if query.from == 1));
+    assert!(matches!(Need::of(sub), Need::State(query) if query.from == from));
     let items = offsets.iter().map(|offset| StateItem {
         epoch: head.position.epoch.clone(),
         publication: publication(*offset),
@@ -174,7 +174,7 @@ fn a_subscription_that_falls_back_on_state_gets_what_is_left_of_it() {
     let head = log(&[ONE, LAGGED], 4);
     settle(&channel, &head);
     assert_eq!(read(&mut session, slot), [rewind(&head, 3, 2)]);
-    let told = load(&mut session, slot, &head, &[2, 4]);
+    let told = load(&mut session, slot, 1, &head, &[2, 4]);
     let Frame::State { items, more, .. } = &told[0] else {
         panic!("{told:?}");
     };
@@ -200,8 +200,63 @@ fn a_reader_of_the_newest_starts_over_with_what_is_left() {
         recovery: Recovery::Reset,
     };
     assert_eq!(told[1], over);
-    let told = load(&mut session, slot, &head, &[4]);
+    let told = load(&mut session, slot, 1, &head, &[4]);
     assert!(matches!(&told[0], Frame::State { items, .. } if items.len() == 1));
+}
+
+#[test]
+fn a_gap_ends_where_its_generation_does() {
+    let (mut session, channel, slot) = follower(Mode::Every, Fallback::Now);
+    settle(&channel, &log(&[ONE, LAGGED], 9));
+    let sub = session.sub_mut(slot).unwrap();
+    sub.progress.cursor = 1;
+    let page = HistoryPage {
+        head: Head {
+            first: 6,
+            ..log(&[ONE, LAGGED], 9)
+        },
+        items: (6..=9).map(publication).collect(),
+        more: false,
+    };
+    let page = Loaded::History(Arc::new(Page::new(0, page)));
+    let mut message = Message::reusing(Encoding::Json, Vec::new());
+    assert!(matches!(
+        put(slot, sub, &page, &mut message),
+        Paged::Moved(step) if step.progress.cursor == 3
+    ));
+    let gap = Frame::Gap {
+        channel: channel.name().clone(),
+        from: 2,
+        to: 3,
+        reason: GapReason::Expired,
+    };
+    assert_eq!(frames(message), [gap]);
+}
+
+#[test]
+fn a_catch_up_from_below_a_dropped_tombstone_starts_over() {
+    // The reader has 5. A removal up to there it was told of; one above it never will be.
+    for (state_floor, starts_over) in [(5, false), (6, true)] {
+        let (mut session, _channel, slot) = follower(Mode::Latest, Fallback::Now);
+        let head = Head {
+            state_floor,
+            ..log(&[ONE], 8)
+        };
+        let told = load(&mut session, slot, 6, &head, &[7, 8]);
+        let over = Frame::Subscribed {
+            i: None,
+            channel: ChannelName::new("room:1").unwrap(),
+            position: head.position.clone(),
+            recovery: Recovery::Reset,
+        };
+        assert_eq!(told.contains(&over), starts_over, "{told:?}");
+        let given = |frame: &Frame| matches!(frame, Frame::Msg { .. });
+        assert_eq!(told.iter().any(given), !starts_over, "{told:?}");
+        if starts_over {
+            let whole = load(&mut session, slot, 1, &head, &[7, 8]);
+            assert!(matches!(&whole[0], Frame::State { items, .. } if items.len() == 2));
+        }
+    }
 }
 
 #[test]

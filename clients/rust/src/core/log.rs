@@ -90,6 +90,8 @@ impl ChannelLog {
     /// A `sub`, or an entry of a hello, was sent that named a position of this
     /// epoch; none: no position.
     pub(crate) fn opening(&mut self, mode: Mode, epoch: Option<Epoch>) {
+        // What comes before the answer goes on from where another request, or none, had led.
+        self.astray |= self.phase == Phase::Closed;
         self.phase = Phase::Opening;
         self.asked_mode = mode;
         self.asked_epoch = epoch;
@@ -103,7 +105,7 @@ impl ChannelLog {
         self.astray = false;
     }
 
-    /// Takes nothing until it is asked for again, from `cursor`. Answers under way may still come.
+    /// Takes nothing until what is asked from `cursor` is answered. Answers under way may still come.
     pub(crate) fn close(&mut self, cursor: Option<Position>) {
         self.phase = Phase::Closed;
         self.cursor = cursor;

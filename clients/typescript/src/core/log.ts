@@ -37,6 +37,7 @@ export class ChannelLog {
 
   /** A `sub` was sent, or an entry of `hello.subs`, that named this epoch. */
   opening(mode: Mode, epoch: string | undefined): void {
+    if (this.phase === "closed") this.astray = true;
     this.phase = "opening";
     this.askedMode = mode;
     this.askedEpoch = epoch;

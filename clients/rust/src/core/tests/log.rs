@@ -190,6 +190,19 @@ fn of_two_beginnings_from_now_the_first_is_gone_on_from() {
 }
 
 #[test]
+fn what_comes_between_a_stop_and_the_answer_is_not_taken() {
+    let mut log = live(Mode::Every, 4);
+    // A parked channel: the log may lose its end meanwhile, and nobody hears of it.
+    log.close(Some(at("e1", 4)));
+    assert_eq!(log.rewind(&Epoch::new("e2").unwrap(), 3, 1), Step::Nothing);
+    log.opening(Mode::Every, Some(Epoch::new("e1").unwrap()));
+    assert_eq!(log.message(5), Step::Nothing);
+    assert_eq!(log.cursor, Some(at("e1", 4)));
+    log.begun(at("e1", 4), Recovery::Full);
+    assert_eq!(log.rewind(&Epoch::new("e2").unwrap(), 3, 1), Step::Rewind);
+}
+
+#[test]
 fn latest_skips_and_says_how_many() {
     let mut log = live(Mode::Latest, 4);
     assert_eq!(

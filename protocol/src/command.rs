@@ -159,8 +159,8 @@ pub struct Pub {
     pub ttl_ms: Option<u64>,
     /// The guard: only if this very publication is still the last.
     pub guard: Option<Guard>,
-    /// The trace it belongs to.
-    pub trace: Option<TraceParent>,
+    /// The trace it belongs to; apart, as few have one and every command is as large as the largest.
+    pub trace: Option<Box<TraceParent>>,
 }
 
 /// The condition of a guarded publication.

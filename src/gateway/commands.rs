@@ -284,6 +284,8 @@ fn accept(
         delete: publish.delete,
         ttl_ms: publish.ttl_ms,
         guard: publish.guard,
-        trace: publish.trace.filter(|_| gateway.tracer.is_on()),
+        trace: (publish.trace)
+            .filter(|_| gateway.tracer.is_on())
+            .map(|parent| *parent),
     })
 }

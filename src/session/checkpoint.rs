@@ -127,10 +127,12 @@ struct Entry {
 }
 
 fn entry(sub: &Sub) -> Entry {
-    // A cursor of a life that ended means nothing, and one whose snapshot is not complete says
-    // more than the client was given: the subscription goes on from a reset.
+    // A cursor of a life that ended means nothing, and one whose snapshot is not complete, or whose
+    // reset nobody acknowledged, says more than the client was given: the subscription goes on from a
+    // reset.
     let epoch = match sub.progress.phase {
         Phase::Snapshot { .. } => None,
+        Phase::Replay | Phase::Live if sub.is_unheard => None,
         Phase::Replay | Phase::Live => sub.channel.epoch_at(sub.progress.place()),
     };
     let (epoch, floor) = epoch.map_or_else(|| (Epoch::unknown(), 0), |epoch| (epoch, sub.floor));

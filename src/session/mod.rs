@@ -19,6 +19,7 @@ use bytes::Bytes;
 use tidewire_protocol::{
     ChannelName, Name, Position,
     command::{Fallback, Mode},
+    frame::Recovery,
     limits::SUBSCRIPTIONS_MAX,
 };
 
@@ -114,6 +115,9 @@ pub struct Sub {
     pub progress: Progress,
     /// The offset the application acknowledged.
     pub floor: u64,
+    /// Whether it starts over from a reset that the client has not acknowledged: until it has, a
+    /// resume without a position is told again, or what the reset left out would be skipped in silence.
+    is_unheard: bool,
     /// Not read before this moment (`hz`), Unix ms.
     pub due_ms: u64,
     /// Whether a timer waits for `due_ms`.
@@ -127,9 +131,20 @@ impl Sub {
         let old = self.progress;
         if (progress.life, progress.begun) != (old.life, old.begun) {
             self.floor = progress.begun;
+            self.is_unheard = true;
         }
         self.floor = self.floor.min(progress.cursor);
         self.progress = progress;
+    }
+
+    /// Takes what the application handled, within the cursor's epoch; whether that changed anything.
+    fn acknowledge(&mut self, offset: u64) -> bool {
+        let floor = self.floor.max(offset.min(self.progress.cursor));
+        let is_heard = self.is_unheard && offset >= self.progress.begun;
+        let changed = is_heard || floor != self.floor;
+        self.floor = floor;
+        self.is_unheard &= !is_heard;
+        changed
     }
 }
 
@@ -252,6 +267,7 @@ impl Session {
             wishes,
             progress,
             floor: progress.cursor,
+            is_unheard: start.recovery == Recovery::Reset,
             due_ms: 0,
             armed: false,
         });
@@ -307,12 +323,10 @@ impl Session {
                 continue;
             };
             let epoch = sub.channel.epoch_at(sub.progress.place());
-            if epoch.is_some_and(|epoch| epoch == position.epoch) {
-                let floor = position.offset.min(sub.progress.cursor);
-                if floor > sub.floor {
-                    sub.floor = floor;
-                    self.unwritten = self.unwritten.max(Unwritten::Floors);
-                }
+            if epoch.is_some_and(|epoch| epoch == position.epoch)
+                && sub.acknowledge(position.offset)
+            {
+                self.unwritten = self.unwritten.max(Unwritten::Floors);
             }
         }
     }

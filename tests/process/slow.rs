@@ -1,6 +1,9 @@
 //! Memory under readers that stop reading, as the operating system counts it.
 
+use std::{sync::Arc, time::Duration};
+
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use crate::{
     process::Place,
@@ -12,6 +15,10 @@ const STALLED: usize = 200;
 /// Publications of a round, and the bytes of each: 60 MB.
 const COUNT: u64 = 7_500;
 const DATA_BYTES: usize = 8_000;
+/// How far the writer is ahead of the prompt reader: less than history holds.
+const AHEAD: usize = 50;
+/// How long the prompt reader may take for one of them.
+const READ_WITHIN: Duration = Duration::from_secs(20);
 /// How much more the node may hold at its peak with the stalled readers than without them.
 const MORE_BYTES_MAX: f64 = 64.0 * 1024.0 * 1024.0;
 
@@ -33,15 +40,20 @@ async fn round(place: &Place) -> f64 {
     let mut reader = place.client("ada").await;
     let first = reader.sub("busy", json!({})).await["o"].as_u64().unwrap();
     reader.expect("live").await;
+    let ahead = Arc::new(Semaphore::new(AHEAD));
+    let room = Arc::clone(&ahead);
     let reading = tokio::spawn(async move {
         for offset in first + 1..=first + COUNT {
             assert_eq!(reader.expect("msg").await["o"], offset, "nothing skipped");
+            room.add_permits(1);
         }
     });
     let mut writer = place.client("bob").await;
     let data = Value::from("x".repeat(DATA_BYTES));
     let mut peak = 0_f64;
     for number in 1..=COUNT {
+        let permit = tokio::time::timeout(READ_WITHIN, ahead.acquire()).await;
+        permit.expect("the reader reads").unwrap().forget();
         if number % 500 == 0 {
             writer.publish("busy", data.clone()).await;
             peak = peak.max(resident_bytes(place).await);

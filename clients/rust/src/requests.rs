@@ -131,7 +131,7 @@ impl Publish {
             delete: self.delete,
             ttl_ms: self.ttl.map(millis),
             guard: self.guard,
-            trace: self.trace,
+            trace: self.trace.map(Box::new),
         };
         Ok((publication, self.queue_for.map(millis)))
     }

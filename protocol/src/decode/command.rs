@@ -247,7 +247,9 @@ fn publication(i: RequestId, fields: &Fields<'_>) -> Result<Pub, Flaw> {
         delete,
         ttl_ms: optional(fields, Key::Ttl, ttl, "`ttl` is not an integer above 0")?,
         guard: optional(fields, Key::Guard, guard, "`if` is not {e, o}")?,
-        trace: (fields.get(Key::TraceParent)).and_then(|value| TraceParent::parse(&value.text()?)),
+        trace: (fields.get(Key::TraceParent))
+            .and_then(|value| TraceParent::parse(&value.text()?))
+            .map(Box::new),
     })
 }
 

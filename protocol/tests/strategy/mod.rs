@@ -158,7 +158,7 @@ fn publication_command() -> impl Strategy<Value = Command> {
                     delete,
                     ttl_ms,
                     guard,
-                    trace,
+                    trace: trace.map(Box::new),
                 })
             },
         )

@@ -155,3 +155,28 @@ fn a_cursor_that_means_nothing_is_not_written_down() {
         assert_eq!(stored.floor.epoch, Epoch::unknown(), "{}", stored.channel);
     }
 }
+
+#[test]
+fn a_reset_is_told_again_until_its_beginning_is_acknowledged() {
+    let mut session = session();
+    let room = channel("room:1", 16);
+    let slot = subscribe(&mut session, &room, wishes(), 3).unwrap();
+    let over = Progress {
+        begun: 16,
+        ..start_at(16, Phase::Live).progress
+    };
+    session.sub_mut(slot).unwrap().move_to(over);
+    let floor = |session: &mut Session| {
+        let stored = decode_checkpoint(&session.checkpoint()).unwrap().subs;
+        stored[0].floor.clone()
+    };
+    assert_eq!(floor(&mut session).epoch, Epoch::unknown());
+    session.acknowledge(&[(room.name().clone(), position("a", 3))]);
+    assert_eq!(
+        floor(&mut session).epoch,
+        Epoch::unknown(),
+        "said before it"
+    );
+    session.acknowledge(&[(room.name().clone(), position("a", 16))]);
+    assert_eq!(floor(&mut session), position("a", 16));
+}

@@ -77,7 +77,7 @@ fn wishes() -> Wishes {
 
 fn start_at(offset: u64, phase: Phase) -> Start {
     Start {
-        recovery: tidewire_protocol::frame::Recovery::Fresh,
+        recovery: Recovery::Fresh,
         position: position("a", offset),
         progress: Progress {
             life: 0,

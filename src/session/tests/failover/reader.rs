@@ -140,6 +140,7 @@ impl Reader {
                 wishes,
                 progress,
                 floor: cursor,
+                is_unheard: false,
                 due_ms: 0,
                 armed: false,
             },

@@ -61,13 +61,15 @@ fn another_life_begins_with_nothing_acknowledged() {
     session.sub_mut(slot).unwrap().move_to(next);
     assert_eq!(session.sub(slot).unwrap().floor, 3);
     let stored = decode_checkpoint(&session.checkpoint()).unwrap();
-    assert_eq!(stored.subs[0].floor, position("b", 3));
+    assert_eq!(stored.subs[0].floor.epoch, Epoch::unknown(), "unheard");
     session
         .sub_mut(slot)
         .unwrap()
         .move_to(Progress { cursor: 9, ..next });
     acknowledge(&mut session, &channel, "b", 7);
     assert_eq!(session.sub(slot).unwrap().floor, 7);
+    let stored = decode_checkpoint(&session.checkpoint()).unwrap();
+    assert_eq!(stored.subs[0].floor, position("b", 7));
 }
 
 #[test]

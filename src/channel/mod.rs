@@ -57,7 +57,7 @@ pub struct Channel {
     tail_bytes: usize,
     /// Whether a `mark_readers` is owed. Set after the append, cleared before the marking.
     dirty: AtomicBool,
-    /// When a reader last read here, Unix ms: tails that nobody reads go first.
+    /// When readers last had something to read here, Unix ms: tails that nobody reads go first.
     read_at: AtomicU64,
     told: Tally,
     log: Mutex<Log>,
@@ -128,8 +128,8 @@ impl Channel {
     }
 
     /// The counters of its namespace.
-    pub fn counts(&self) -> Option<&NamespaceMetrics> {
-        self.counts.as_deref()
+    pub const fn counts(&self) -> Option<&Arc<NamespaceMetrics>> {
+        self.counts.as_ref()
     }
 
     /// The version of the stored log and its head: what was read of history after this call may be
@@ -226,12 +226,12 @@ impl Channel {
         !self.keeps_history && self.readers() > 0
     }
 
-    /// When a reader last read here, Unix ms.
+    /// When readers last had something to read here, Unix ms.
     pub fn read_at(&self) -> u64 {
         self.read_at.load(Ordering::Relaxed)
     }
 
-    /// Notes when a reader read here, Unix ms.
+    /// Notes when readers had something to read here, Unix ms.
     pub fn touch(&self, now_ms: u64) {
         self.read_at.store(now_ms, Ordering::Relaxed);
     }

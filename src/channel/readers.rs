@@ -6,6 +6,8 @@ use std::{fmt::Debug, sync::Arc};
 
 use slab::Slab;
 
+use crate::telemetry::tally::Tally;
+
 /// One connection as a channel sees it: something that can be told to read from its cursors.
 ///
 /// The seam between logs and sockets: the gateway's connections implement it, and so does the
@@ -15,8 +17,8 @@ pub trait Reader: Debug + Send + Sync {
     /// idle, and whoever called owes it one `pull`.
     fn mark(&self, slot: u8) -> bool;
 
-    /// Reads from all cursors that were marked, and writes.
-    fn pull(self: Arc<Self>);
+    /// Reads from all cursors that were marked, and writes; adds what left to the tally.
+    fn pull(self: Arc<Self>, tally: &mut Tally<'_>);
 }
 
 /// Names a reader in its channel's list.

@@ -29,6 +29,7 @@ use crate::{
         Boundary, Channel, ChannelOptions, Look, Message, Place, Read, Reader, ReaderKey, View,
     },
     feed::{Attached, Feed},
+    telemetry::tally::Tally,
 };
 
 /// How often the head is compared: with the next read well within the five seconds in which a
@@ -72,7 +73,7 @@ impl Reader for Bell {
         !self.rung.swap(true, Ordering::AcqRel)
     }
 
-    fn pull(self: Arc<Self>) {
+    fn pull(self: Arc<Self>, _tally: &mut Tally<'_>) {
         self.rung.store(false, Ordering::Release);
         self.waiting.notify_one();
     }

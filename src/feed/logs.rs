@@ -20,6 +20,7 @@ use crate::{
         labels::RepairCause,
         metrics::Metrics,
         spans::{Fanout, Received, Tracer},
+        tally::Tally,
     },
 };
 
@@ -283,9 +284,9 @@ fn pull_all(
     stamp_ms: Option<u64>,
     metrics: &Metrics,
 ) {
-    let mut count = 0_usize;
+    let (mut count, mut tally) = (0_usize, Tally::new(metrics));
     for reader in readers {
-        reader.pull();
+        reader.pull(&mut tally);
         count += 1;
     }
     if let Some(stamp_ms) = stamp_ms.filter(|_| count > 0) {
@@ -351,8 +352,12 @@ impl Announce for Logs {
             return;
         }
         let mut idle = IDLE.with(RefCell::take);
+        let now_ms = clock::now_ms();
         for dirty in &dirty {
             let readers = dirty.channel.mark_readers(&mut idle);
+            if readers > 0 {
+                dirty.channel.touch(now_ms);
+            }
             self.metrics.fanout_size.record(readers as f64);
             if let Some(fanout) = &mut fanout {
                 fanout.has_readers(dirty.channel.name(), readers);

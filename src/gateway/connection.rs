@@ -21,6 +21,7 @@ use crate::{
     channel::{HEADER_BYTES_MAX, Message, Reader},
     clock,
     session::Session,
+    telemetry::tally::Tally,
 };
 
 /// Bytes of replies that may wait; past it the node stops reading commands of this client.
@@ -137,7 +138,7 @@ pub struct Connection {
     pub(super) socket: SocketWriter,
     ready: [AtomicU64; 4],
     queued: AtomicBool,
-    /// When the socket last took a byte, Unix ms.
+    /// When the socket became full, or took a byte since; Unix ms.
     pub(super) accepted_ms: AtomicU64,
     ended: Ended,
     /// Told when a full lane was written.
@@ -380,10 +381,10 @@ impl Reader for Connection {
         !self.queued.swap(true, Ordering::AcqRel)
     }
 
-    fn pull(self: Arc<Self>) {
+    fn pull(self: Arc<Self>, tally: &mut Tally<'_>) {
         let pulled = catch_unwind(AssertUnwindSafe(|| {
             self.unqueue();
-            self.pull_under(&mut self.lock());
+            self.pull_into(&mut self.lock(), tally);
         }));
         if pulled.is_err() {
             // The thread is a publisher's, and the next reader's after this one.

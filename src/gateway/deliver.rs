@@ -21,7 +21,7 @@ use crate::{
     channel::Message,
     clock,
     session::{End, Phase, Step, Sub},
-    telemetry::{labels::DeliveryMode, metrics::Metrics},
+    telemetry::{labels::DeliveryMode, metrics::Metrics, tally::Tally},
 };
 
 /// Most bytes of one write while the socket takes all; past it coalescing gains nothing more.
@@ -57,16 +57,21 @@ pub(super) enum Written {
 impl Connection {
     /// Writes everything there is to write, as far as the socket takes it.
     pub(super) fn pull_under(self: &Arc<Self>, out: &mut Out) {
+        self.pull_into(out, &mut Tally::new(&self.gateway.metrics));
+    }
+
+    /// The same, in a batch of many connections.
+    pub(super) fn pull_into(self: &Arc<Self>, out: &mut Out, tally: &mut Tally<'_>) {
         if out.blocked || out.is_ended() {
             return;
         }
-        self.pull_turns(out, TURN_BYTES_MAX);
+        self.pull_turns(out, TURN_BYTES_MAX, tally);
         self.load_if_behind(out);
     }
 
-    fn pull_turns(self: &Arc<Self>, out: &mut Out, bytes_max: usize) {
+    fn pull_turns(self: &Arc<Self>, out: &mut Out, bytes_max: usize, tally: &mut Tally<'_>) {
         for _ in 0..TURNS_MAX {
-            if !self.write_rest(out) || out.is_ended() || !self.turn(out, bytes_max) {
+            if !self.write_rest(out) || out.is_ended() || !self.turn(out, bytes_max, tally) {
                 return;
             }
         }
@@ -78,7 +83,7 @@ impl Connection {
     }
 
     /// One message. True: there may be more to write.
-    fn turn(self: &Arc<Self>, out: &mut Out, bytes_max: usize) -> bool {
+    fn turn(self: &Arc<Self>, out: &mut Out, bytes_max: usize, tally: &mut Tally<'_>) -> bool {
         let mut message = Message::reusing(self.encoding, SCRATCH.take());
         let mut steps = STEPS.take();
         if !out.lane(self.encoding).is_empty() {
@@ -86,7 +91,7 @@ impl Connection {
         }
         let taken = self.take_ready();
         let unserved = self.fill(out, taken, &mut message, &mut steps, bytes_max);
-        let written = self.write(out, message, &steps);
+        let written = self.write(out, message, &steps, tally);
         if written == Written::Nothing {
             self.put_ready(taken);
         } else {
@@ -189,9 +194,10 @@ impl Connection {
         out: &mut Out,
         message: Message,
         steps: &[Step],
+        tally: &mut Tally<'_>,
     ) -> Written {
         if message.is_empty() {
-            self.commit(out, steps);
+            self.commit(out, steps, tally);
             SCRATCH.replace(message.into_bytes());
             return Written::All;
         }
@@ -200,10 +206,12 @@ impl Connection {
         let result = self.socket.try_write(&bytes[begin..]);
         let written = match result {
             Ok(count) => {
-                self.accepted_ms.store(clock::now_ms(), Ordering::Relaxed);
-                self.gateway.metrics.delivered_bytes.increment(count as u64);
+                if out.blocked {
+                    self.note_accepted();
+                }
+                tally.add_bytes(count);
                 self.clear_lane(out);
-                self.commit(out, steps);
+                self.commit(out, steps, tally);
                 if begin + count < bytes.len() {
                     out.keep_rest(&bytes[begin + count..]);
                     self.block(out);
@@ -220,6 +228,10 @@ impl Connection {
         };
         SCRATCH.replace(bytes);
         written
+    }
+
+    fn note_accepted(&self) {
+        self.accepted_ms.store(clock::now_ms(), Ordering::Relaxed);
     }
 
     fn flush_socket(self: &Arc<Self>, out: &mut Out) -> Written {
@@ -240,19 +252,18 @@ impl Connection {
         Written::Broken
     }
 
-    fn commit(&self, out: &mut Out, steps: &[Step]) {
+    fn commit(&self, out: &mut Out, steps: &[Step], tally: &mut Tally<'_>) {
         let Some(session) = &mut out.session else {
             return;
         };
-        let now_ms = if steps.is_empty() { 0 } else { clock::now_ms() };
         for step in steps {
             if let Some(sub) = session.sub_mut(step.slot) {
-                count(step, sub, &self.gateway.metrics);
+                count(step, sub, &self.gateway.metrics, tally);
                 let (gap, rewind) = (step.gap.is_some(), step.takes_back(sub));
-                if step.delivered > 0 {
-                    sub.channel.touch(now_ms);
-                    let wait_ms = sub.wishes.hz.map_or(0, |hz| 1000 / u64::from(hz.max(1)));
-                    sub.due_ms = now_ms + wait_ms;
+                if step.delivered > 0
+                    && let Some(hz) = sub.wishes.hz
+                {
+                    sub.due_ms = clock::now_ms() + 1000 / u64::from(hz.max(1));
                 }
                 step.take_effect(sub);
                 if gap || rewind {
@@ -268,7 +279,7 @@ impl Connection {
         while out.has_rest() {
             match self.socket.try_write(&out.rest[out.rest_at..]) {
                 Ok(count) => {
-                    self.accepted_ms.store(clock::now_ms(), Ordering::Relaxed);
+                    self.note_accepted();
                     out.rest_at += count;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -302,7 +313,7 @@ impl Connection {
         }
         out.blocked = true;
         // Until this moment there was nothing the client could have refused.
-        self.accepted_ms.store(clock::now_ms(), Ordering::Relaxed);
+        self.note_accepted();
         self.gateway.metrics.stalled_connections.increment(1.0);
         let connection = Arc::clone(self);
         self.gateway.tasks.spawn(async move {
@@ -344,7 +355,8 @@ impl Connection {
                 }
             }
             out.full = false;
-            self.pull_turns(&mut out, SLOW_TURN_BYTES_MAX);
+            let mut tally = Tally::new(&self.gateway.metrics);
+            self.pull_turns(&mut out, SLOW_TURN_BYTES_MAX, &mut tally);
             if !out.full {
                 out.blocked = false;
                 self.load_if_behind(&mut out);
@@ -355,7 +367,7 @@ impl Connection {
 }
 
 /// Counts what left with a step of the subscription as it was before.
-fn count(step: &Step, before: &Sub, metrics: &Metrics) {
+fn count(step: &Step, before: &Sub, metrics: &Metrics, tally: &mut Tally<'_>) {
     if let Some(reason) = step.gap {
         metrics.gaps.count(reason);
     }
@@ -368,7 +380,7 @@ fn count(step: &Step, before: &Sub, metrics: &Metrics) {
         return;
     };
     match before.wishes.mode {
-        Mode::Every => counts.deliveries.add(DeliveryMode::Every, step.delivered),
+        Mode::Every => tally.add_every(counts, step.delivered),
         Mode::Latest => {
             let passed = step.progress.cursor.saturating_sub(before.progress.cursor);
             counts.deliveries.add(DeliveryMode::Latest, step.delivered);

@@ -18,6 +18,7 @@ use crate::{
     broker::BrokerError,
     channel::{Channel, Message},
     session::{Loaded, Need, Paged, Progress, put},
+    telemetry::tally::Tally,
 };
 
 /// Wait before a broker that did not answer is asked again.
@@ -151,7 +152,8 @@ impl Connection {
                 return false;
             }
         };
-        if self.write(&mut out, message, &[step]) == Written::Nothing {
+        let mut tally = Tally::new(&self.gateway.metrics);
+        if self.write(&mut out, message, &[step], &mut tally) == Written::Nothing {
             out.behind.insert(job.slot);
         } else {
             self.mark_ready(job.slot);

@@ -66,6 +66,7 @@ pub fn place(
     let Some(joined) = channel.join(reader, slot, view) else {
         return Placed::Closed;
     };
+    channel.touch(clock::now_ms());
     if let Some(old) = session.sub(slot) {
         leave_channel(connection, &old.channel, old.reader, old.wishes.mode);
     }

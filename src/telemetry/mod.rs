@@ -10,6 +10,7 @@ pub mod otlp;
 pub mod process;
 pub mod sample;
 pub mod spans;
+pub mod tally;
 
 use std::io::IsTerminal;
 

@@ -20,7 +20,7 @@ use tidewire_protocol::{
 };
 
 use super::{log::ENCODINGS, *};
-use crate::broker::Head;
+use crate::{broker::Head, telemetry::tally::Tally};
 
 /// Cases of a property here: enough to meet every pair of operations, in well under a second.
 fn cases(cases: u32) -> Config {
@@ -141,7 +141,7 @@ impl Reader for Recorder {
         !self.queued.swap(true, Ordering::AcqRel)
     }
 
-    fn pull(self: Arc<Self>) {
+    fn pull(self: Arc<Self>, _tally: &mut Tally<'_>) {
         self.queued.store(false, Ordering::Release);
         self.pulls.fetch_add(1, Ordering::Relaxed);
     }

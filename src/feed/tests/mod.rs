@@ -31,7 +31,7 @@ use crate::{
     channel::{Reader, View},
     config::Namespaces,
     storage::{EmbeddedStorage, Options},
-    telemetry::{metrics::Metrics, spans::Tracer},
+    telemetry::{metrics::Metrics, spans::Tracer, tally::Tally},
 };
 
 /// The one time limit of every wait.
@@ -296,7 +296,7 @@ impl Reader for Waiting {
         !self.queued.swap(true, Ordering::AcqRel)
     }
 
-    fn pull(self: Arc<Self>) {
+    fn pull(self: Arc<Self>, _tally: &mut Tally<'_>) {
         self.queued.swap(false, Ordering::AcqRel);
         self.told.notify_one();
     }

@@ -15,6 +15,7 @@ use super::*;
 use crate::{
     broker::Head,
     channel::{ChannelOptions, Reader, View},
+    telemetry::tally::Tally,
 };
 
 #[derive(Debug)]
@@ -25,7 +26,7 @@ impl Reader for Nobody {
         false
     }
 
-    fn pull(self: Arc<Self>) {}
+    fn pull(self: Arc<Self>, _tally: &mut Tally<'_>) {}
 }
 
 fn epoch(text: &str) -> Epoch {

@@ -164,7 +164,7 @@ fn within_rate(connection: &Arc<Connection>, subs: Vec<Sub>, budgets: &mut Budge
     let mut wanted = Vec::with_capacity(subs.len());
     for sub in subs {
         match budgets.subscribes.take(clock::now_ms()) {
-            Ok(()) => wanted.push(Wanted { sub, member: None }),
+            Ok(()) => wanted.push(Wanted::from(sub)),
             Err(retry_ms) => limit(
                 connection,
                 sub.i,

@@ -279,28 +279,27 @@ fn wanted(
             hz: None,
             me: None,
         };
-        wanted.push(held.map_or(
-            Wanted {
-                sub: fresh,
-                member: None,
-            },
-            from_checkpoint,
-        ));
+        wanted.push(held.map_or(Wanted::from(fresh), from_checkpoint));
     }
     (wanted, stored)
 }
 
 /// An entry of the client's list; without a start it goes on from the checkpoint.
 fn going_on(mut sub: Sub, held: Option<StoredSub>) -> Wanted {
-    let mut member = None;
+    let (mut member, mut is_unheard) = (None, false);
     if let Some(held) = held {
         if sub.position.is_none() && sub.fallback == Fallback::Now {
             sub.position = Some(held.floor);
+            is_unheard = held.is_unheard;
             sub.fallback = held.fallback;
         }
         member = held.member;
     }
-    Wanted { sub, member }
+    Wanted {
+        sub,
+        is_unheard,
+        member,
+    }
 }
 
 fn from_checkpoint(held: StoredSub) -> Wanted {
@@ -314,6 +313,7 @@ fn from_checkpoint(held: StoredSub) -> Wanted {
             hz: held.hz,
             me: held.member.as_ref().map(|member| member.me.clone()),
         },
+        is_unheard: held.is_unheard,
         member: held.member,
     }
 }

@@ -12,7 +12,10 @@ use tidewire_protocol::{
     frame::Recovery,
 };
 
-use super::connection::{Connection, Out};
+use super::{
+    connection::{Connection, Out},
+    subscribe::Wanted,
+};
 use crate::{
     broker::Head,
     channel::{Boundary, Channel, Joined, Message, Reader, ReaderKey, Standing, View},
@@ -35,11 +38,12 @@ pub enum Placed {
 /// Puts a subscription into the session, answers it, and lets it read.
 pub fn place(
     connection: &Arc<Connection>,
-    sub: &Sub,
+    wanted: &Wanted,
     channel: &Arc<Channel>,
     head: Option<&Head>,
     member: Option<Box<Member>>,
 ) -> Placed {
+    let sub = &wanted.sub;
     let mut out = connection.lock();
     let limit = connection.gateway.config.limits.subscriptions.get();
     let Some(session) = &mut out.session else {
@@ -83,7 +87,7 @@ pub fn place(
             (position, Recovery::Full, None)
         }
         Some(_) | None => {
-            let start = start(sub, channel, &joined, head);
+            let start = start(wanted, channel, &joined, head);
             session.remove(slot);
             session.insert(slot, Arc::clone(channel), joined.key, wishes, &start);
             (start.position, start.recovery, start.rewind)
@@ -111,7 +115,8 @@ pub fn place(
 }
 
 /// Where a new or moved subscription starts.
-fn start(sub: &Sub, channel: &Channel, joined: &Joined, head: Option<&Head>) -> Start {
+fn start(wanted: &Wanted, channel: &Channel, joined: &Joined, head: Option<&Head>) -> Start {
+    let sub = &wanted.sub;
     let request = StartRequest {
         position: sub.position.clone(),
         fallback: sub.fallback,
@@ -124,7 +129,11 @@ fn start(sub: &Sub, channel: &Channel, joined: &Joined, head: Option<&Head>) -> 
         .map_or(Standing::Elsewhere, |position| {
             channel.stand(position, known)
         });
-    plan(&request, &standing, &joined.head, head)
+    let mut start = plan(&request, &standing, &joined.head, head);
+    if wanted.is_unheard {
+        start.recovery = Recovery::Reset;
+    }
+    start
 }
 
 /// Goes back to where the log and the client's part, right behind the answer.

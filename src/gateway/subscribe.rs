@@ -28,7 +28,19 @@ use crate::{
 #[derive(Debug)]
 pub struct Wanted {
     pub sub: Sub,
+    /// Its position is where it begins after a reset that may never have been heard.
+    pub is_unheard: bool,
     pub member: Option<Box<Member>>,
+}
+
+impl From<Sub> for Wanted {
+    fn from(sub: Sub) -> Self {
+        Self {
+            sub,
+            is_unheard: false,
+            member: None,
+        }
+    }
 }
 
 /// Why something is refused: the code and a sentence for people.
@@ -191,7 +203,7 @@ fn refuse(
     (code, text): Refusal,
     changes: &mut Vec<Change>,
 ) {
-    let Wanted { sub, member } = wanted;
+    let Wanted { sub, member, .. } = wanted;
     let gateway = &connection.gateway;
     gateway.metrics.rejected.count(Rejection::of(code));
     let frame = match sub.i {
@@ -221,7 +233,7 @@ async fn begin(
         return;
     };
     for _ in 0..JOINS_MAX {
-        match place(connection, sub, &channel, head.as_ref(), member.clone()) {
+        match place(connection, &wanted, &channel, head.as_ref(), member.clone()) {
             Placed::Done => {
                 changes.extend(change(wanted.sub.channel, held, member));
                 return;

@@ -29,6 +29,8 @@ pub struct StoredSub {
     pub channel: ChannelName,
     /// What the application acknowledged.
     pub floor: Position,
+    /// The floor is the beginning after a reset that nobody acknowledged: it is told again.
+    pub is_unheard: bool,
     pub mode: Mode,
     pub fallback: Fallback,
     pub hz: Option<u32>,
@@ -46,6 +48,7 @@ impl StoredSub {
         } = &sub.wishes;
         self.channel == *sub.channel.name()
             && self.floor.epoch != Epoch::unknown()
+            && self.is_unheard == sub.is_unheard
             && (self.mode, self.fallback, self.hz) == (*mode, *fallback, *hz)
             && self.member == *member
     }
@@ -114,6 +117,8 @@ struct Entry {
     ch: String,
     e: String,
     o: u64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unheard: bool,
     #[serde(default)]
     latest: bool,
     #[serde(default)]
@@ -127,12 +132,13 @@ struct Entry {
 }
 
 fn entry(sub: &Sub) -> Entry {
-    // A cursor of a life that ended means nothing, and one whose snapshot is not complete, or whose
-    // reset nobody acknowledged, says more than the client was given: the subscription goes on from a
+    // A cursor of a life that ended means nothing, and one whose snapshot is not complete, or is owed
+    // again with an unheard reset, says more than the client was given: the subscription goes on from a
     // reset.
+    let has_snapshot = sub.wishes.fallback == Fallback::State;
     let epoch = match sub.progress.phase {
         Phase::Snapshot { .. } => None,
-        Phase::Replay | Phase::Live if sub.is_unheard => None,
+        Phase::Replay | Phase::Live if sub.is_unheard && has_snapshot => None,
         Phase::Replay | Phase::Live => sub.channel.epoch_at(sub.progress.place()),
     };
     let (epoch, floor) = epoch.map_or_else(|| (Epoch::unknown(), 0), |epoch| (epoch, sub.floor));
@@ -140,6 +146,7 @@ fn entry(sub: &Sub) -> Entry {
         ch: sub.channel.name().to_string(),
         e: epoch.to_string(),
         o: floor,
+        unheard: sub.is_unheard,
         latest: sub.wishes.mode == Mode::Latest,
         state: sub.wishes.fallback == Fallback::State,
         last: match sub.wishes.fallback {
@@ -178,6 +185,7 @@ fn stored(entry: Entry) -> Option<StoredSub> {
             epoch: Epoch::new(&entry.e).ok()?,
             offset: entry.o,
         },
+        is_unheard: entry.unheard,
         mode: if entry.latest {
             Mode::Latest
         } else {

@@ -212,7 +212,7 @@ pub async fn sub_from(connection: &Arc<Connection>, name: &str, mode: Mode, fall
         hz: None,
         me: None,
     };
-    subscribe(connection, vec![Wanted { sub, member: None }]).await;
+    subscribe(connection, vec![Wanted::from(sub)]).await;
 }
 
 pub async fn unsub(connection: &Arc<Connection>, name: &str) {

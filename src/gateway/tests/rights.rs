@@ -37,7 +37,7 @@ fn wanted(channel: &str) -> Vec<Wanted> {
         hz: None,
         me: None,
     };
-    vec![Wanted { sub, member: None }]
+    vec![Wanted::from(sub)]
 }
 
 #[tokio::test]

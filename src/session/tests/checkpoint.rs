@@ -68,6 +68,7 @@ proptest! {
             .map(|(_, sub)| StoredSub {
                 channel: sub.channel.name().clone(),
                 floor: position("a", sub.floor),
+                is_unheard: false,
                 mode: sub.wishes.mode,
                 fallback: sub.wishes.fallback,
                 hz: sub.wishes.hz,
@@ -134,6 +135,7 @@ fn fields_of_a_newer_version_are_ignored_and_missing_ones_have_defaults() {
     let expected = StoredSub {
         channel: ChannelName::new("room:1").unwrap(),
         floor: position("a", 7),
+        is_unheard: false,
         mode: Mode::Every,
         fallback: Fallback::Now,
         hz: None,
@@ -166,17 +168,18 @@ fn a_reset_is_told_again_until_its_beginning_is_acknowledged() {
         ..start_at(16, Phase::Live).progress
     };
     session.sub_mut(slot).unwrap().move_to(over);
-    let floor = |session: &mut Session| {
+    let written = |session: &mut Session| {
         let stored = decode_checkpoint(&session.checkpoint()).unwrap().subs;
-        stored[0].floor.clone()
+        (stored[0].floor.clone(), stored[0].is_unheard)
     };
-    assert_eq!(floor(&mut session).epoch, Epoch::unknown());
+    assert_eq!(written(&mut session), (position("a", 16), true));
     session.acknowledge(&[(room.name().clone(), position("a", 3))]);
-    assert_eq!(
-        floor(&mut session).epoch,
-        Epoch::unknown(),
-        "said before it"
-    );
+    assert!(written(&mut session).1, "what was handled lay before it");
     session.acknowledge(&[(room.name().clone(), position("a", 16))]);
-    assert_eq!(floor(&mut session), position("a", 16));
+    assert_eq!(written(&mut session), (position("a", 16), false));
+    let sub = session.sub_mut(slot).unwrap();
+    sub.wishes.fallback = Fallback::State;
+    sub.is_unheard = true;
+    let (floor, _) = written(&mut session);
+    assert_eq!(floor.epoch, Epoch::unknown(), "its snapshot is owed again");
 }

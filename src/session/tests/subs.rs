@@ -61,7 +61,8 @@ fn another_life_begins_with_nothing_acknowledged() {
     session.sub_mut(slot).unwrap().move_to(next);
     assert_eq!(session.sub(slot).unwrap().floor, 3);
     let stored = decode_checkpoint(&session.checkpoint()).unwrap();
-    assert_eq!(stored.subs[0].floor.epoch, Epoch::unknown(), "unheard");
+    assert_eq!(stored.subs[0].floor, position("b", 3));
+    assert!(stored.subs[0].is_unheard);
     session
         .sub_mut(slot)
         .unwrap()
@@ -70,6 +71,7 @@ fn another_life_begins_with_nothing_acknowledged() {
     assert_eq!(session.sub(slot).unwrap().floor, 7);
     let stored = decode_checkpoint(&session.checkpoint()).unwrap();
     assert_eq!(stored.subs[0].floor, position("b", 7));
+    assert!(!stored.subs[0].is_unheard);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tidewire_protocol::{
     Frame,
-    command::{Fallback, Mode, Sub},
+    command::{Fallback, Mode},
     frame::Recovery,
 };
 

@@ -6,15 +6,8 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Result;
 
-use super::{audience, outlets};
-use crate::{
-    hub::Settings,
-    limits::Needs,
-    publish::{self, Schedule},
-    run::Scenario,
-    sampler::seconds,
-    stage::Stage,
-};
+use super::{audience, steady};
+use crate::{hub::Settings, limits::Needs, publish, run::Scenario, sampler::seconds, stage::Stage};
 
 /// Every node is drained, ended and started again, one after the other, while messages flow.
 #[derive(Debug, Clone, clap::Args)]
@@ -70,9 +63,7 @@ impl Scenario for Deploy {
 
     async fn play(&self, stage: &Arc<Stage>) -> Result<()> {
         audience::gather_full(stage, self.clients, self.channels).await?;
-        let outlets = outlets(stage, "load", self.channels);
-        let schedule = Schedule::steady(outlets, stage.begin(), self.rate, LOAD_MAX);
-        let schedule = schedule.payload(self.payload);
+        let schedule = steady(stage, self.channels, self.rate, LOAD_MAX, self.payload);
         let restart = async {
             let restarted = self.restart_all(stage).await;
             stage.enough();

@@ -6,14 +6,8 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Result;
 
-use super::{audience, outlets};
-use crate::{
-    hub::Settings,
-    limits::Needs,
-    publish::{self, Schedule},
-    run::Scenario,
-    stage::Stage,
-};
+use super::{audience, steady};
+use crate::{hub::Settings, limits::Needs, publish, run::Scenario, stage::Stage};
 
 /// One channel, many readers.
 #[derive(Debug, Clone, clap::Args)]
@@ -52,9 +46,8 @@ impl Scenario for Fanout {
 
     async fn play(&self, stage: &Arc<Stage>) -> Result<()> {
         audience::gather(stage, "load", self.readers, self.channels).await?;
-        let outlets = outlets(stage, "load", self.channels);
         let lasting = Duration::from_secs(self.seconds);
-        let schedule = Schedule::steady(outlets, stage.begin(), self.rate, lasting);
-        publish::play(stage, &schedule.payload(self.payload)).await
+        let schedule = steady(stage, self.channels, self.rate, lasting, self.payload);
+        publish::play(stage, &schedule).await
     }
 }

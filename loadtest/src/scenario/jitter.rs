@@ -6,15 +6,8 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Result;
 
-use super::{audience, coming_back, outlets};
-use crate::{
-    full::Full,
-    hub::Settings,
-    limits::Needs,
-    publish::{self, Schedule},
-    run::Scenario,
-    stage::Stage,
-};
+use super::{audience, coming_back, steady};
+use crate::{full::Full, hub::Settings, limits::Needs, publish, run::Scenario, stage::Stage};
 
 /// Every client drops every 15 s for 2 s while messages flow; all of them must reach it.
 #[derive(Debug, Clone, clap::Args)]
@@ -66,10 +59,8 @@ impl Scenario for Jitter {
 
     async fn play(&self, stage: &Arc<Stage>) -> Result<()> {
         let clients = audience::gather_full(stage, self.clients, self.channels).await?;
-        let outlets = outlets(stage, "load", self.channels);
         let lasting = Duration::from_secs(self.seconds);
-        let schedule = Schedule::steady(outlets, stage.begin(), self.rate, lasting);
-        let schedule = schedule.payload(self.payload);
+        let schedule = steady(stage, self.channels, self.rate, lasting, self.payload);
         let count = u32::try_from(clients.len().max(1))?;
         for (number, client) in (0_u32..).zip(clients) {
             // Spread evenly, so that at any moment the same share is away.

@@ -6,14 +6,8 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Result;
 
-use super::{audience, coming_back, outlets};
-use crate::{
-    hub::Settings,
-    limits::Needs,
-    publish::{self, Schedule},
-    run::Scenario,
-    stage::Stage,
-};
+use super::{audience, coming_back, steady};
+use crate::{hub::Settings, limits::Needs, publish, run::Scenario, stage::Stage};
 
 /// SIGKILL of a node under load; its sessions go on at the others, nothing lost or repeated.
 #[derive(Debug, Clone, clap::Args)]
@@ -62,9 +56,7 @@ impl Scenario for Kill {
     async fn play(&self, stage: &Arc<Stage>) -> Result<()> {
         audience::gather_full(stage, self.clients, self.channels).await?;
         let lasting = Duration::from_secs(self.seconds);
-        let outlets = outlets(stage, "load", self.channels);
-        let schedule = Schedule::steady(outlets, stage.begin(), self.rate, lasting);
-        let schedule = schedule.payload(self.payload);
+        let schedule = steady(stage, self.channels, self.rate, lasting, self.payload);
         let kill = async {
             tokio::time::sleep_until(stage.clock.at(schedule.from + lasting / 3)).await;
             let nodes = stage.hub.own_nodes();

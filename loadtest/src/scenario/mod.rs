@@ -20,8 +20,10 @@ pub mod storm;
 
 pub use audience::connect;
 
+use std::time::Duration;
+
 use crate::{
-    publish::{Keys, Outlet},
+    publish::{Keys, Outlet, Schedule},
     stage::Stage,
 };
 
@@ -33,4 +35,17 @@ fn outlets(stage: &Stage, namespace: &str, channels: usize) -> Vec<Outlet> {
         keys: Keys::None,
     };
     (0..channels).zip(0..).map(outlet).collect()
+}
+
+/// `rate` messages a second of `payload` bytes, over so many channels of the namespace `load`, from
+/// now on.
+fn steady(
+    stage: &Stage,
+    channels: usize,
+    rate: f64,
+    lasting: Duration,
+    payload: usize,
+) -> Schedule {
+    let outlets = outlets(stage, "load", channels);
+    Schedule::steady(outlets, stage.begin(), rate, lasting).payload(payload)
 }

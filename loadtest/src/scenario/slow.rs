@@ -7,13 +7,13 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Result;
 use tidewire_client::ChannelName;
 
-use super::{audience, outlets};
+use super::{audience, steady};
 use crate::{
     hub::Settings,
     judge::Rule,
     light::{Light, Place, Wanted},
     limits::Needs,
-    publish::{self, Schedule},
+    publish,
     run::Scenario,
     sampler::{float, seconds},
     stage::{Seat, Stage},
@@ -81,9 +81,7 @@ impl Scenario for Slow {
             dawdling.push((reader, line));
         }
         let lasting = Duration::from_secs(self.seconds);
-        let schedule =
-            Schedule::steady(outlets(stage, "load", 1), stage.begin(), self.rate, lasting);
-        let schedule = schedule.payload(self.payload);
+        let schedule = steady(stage, 1, self.rate, lasting, self.payload);
         let (stops, goes_on) = (schedule.from + lasting / 4, schedule.from + lasting * 3 / 4);
         for (mut reader, mut line) in dawdling {
             let clock = stage.clock;

@@ -6,14 +6,8 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Result;
 
-use super::{audience, coming_back, outlets};
-use crate::{
-    hub::Settings,
-    limits::Needs,
-    publish::{self, Schedule},
-    run::Scenario,
-    stage::Stage,
-};
+use super::{audience, coming_back, steady};
+use crate::{hub::Settings, limits::Needs, publish, run::Scenario, stage::Stage};
 
 /// All connections are lost at the same moment while messages flow, and everybody comes back.
 #[derive(Debug, Clone, clap::Args)]
@@ -59,10 +53,8 @@ impl Scenario for Storm {
     async fn play(&self, stage: &Arc<Stage>) -> Result<()> {
         let clients = audience::gather_full(stage, self.clients, self.channels).await?;
         let pause = Duration::from_secs(self.pause);
-        let outlets = outlets(stage, "load", self.channels);
         let lasting = pause * (self.storms + 1);
-        let schedule = Schedule::steady(outlets, stage.begin(), self.rate, lasting);
-        let schedule = schedule.payload(self.payload);
+        let schedule = steady(stage, self.channels, self.rate, lasting, self.payload);
         let storms = async {
             for storm in 1..=self.storms {
                 tokio::time::sleep_until(stage.clock.at(schedule.from + pause * storm)).await;

@@ -4,7 +4,7 @@
 //! not take is left out: a plot may have a hole, and nothing waits.
 
 use serde::Serialize;
-use tidewire_protocol::{ChannelName, frame::Acknowledge};
+use tidewire_protocol::ChannelName;
 
 use crate::{auth::operator, broker::Retention, control, gateway::Gateway};
 
@@ -12,6 +12,7 @@ use crate::{auth::operator, broker::Retention, control, gateway::Gateway};
 const KEPT_MS: u64 = 16 * 60_000;
 /// Most points kept: a quarter of an hour of 60 nodes, 1 MB; of more nodes the past is shorter.
 const POINTS_MAX: u32 = 6_000;
+const RETENTION: Retention = Retention::of_log(POINTS_MAX, KEPT_MS);
 
 /// A moment of the past. Its time is that of its publication.
 #[derive(Debug, Default, Serialize)]
@@ -56,23 +57,10 @@ pub(super) async fn say(gateway: &Gateway, point: &Point) {
         point,
     };
     let channel = ChannelName::new(operator::PAST).ok();
-    let publish = channel.and_then(|channel| control::of_node(channel, retention(), &said));
+    let publish = channel.and_then(|channel| control::of_node(channel, RETENTION, &said));
     let publish = publish.into_iter().collect();
     let answers = gateway.feed.broker().publish(publish).await;
     for error in answers.into_iter().filter_map(Result::err) {
         tracing::debug!(%error, "a point of the past was not taken");
-    }
-}
-
-const fn retention() -> Retention {
-    Retention {
-        history_size: POINTS_MAX,
-        history_ttl_ms: KEPT_MS,
-        state: false,
-        state_keys: 0,
-        state_ttl_ms: KEPT_MS,
-        tombstone_ttl_ms: KEPT_MS,
-        dedup_ttl_ms: KEPT_MS,
-        acknowledge: Acknowledge::Log,
     }
 }

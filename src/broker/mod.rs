@@ -46,6 +46,22 @@ pub struct Retention {
     pub acknowledge: Acknowledge,
 }
 
+impl Retention {
+    /// A log without keyed state: so many publications, for so many ms.
+    pub const fn of_log(size: u32, ttl_ms: u64) -> Self {
+        Self {
+            history_size: size,
+            history_ttl_ms: ttl_ms,
+            state: false,
+            state_keys: 0,
+            state_ttl_ms: ttl_ms,
+            tombstone_ttl_ms: ttl_ms,
+            dedup_ttl_ms: ttl_ms,
+            acknowledge: Acknowledge::Log,
+        }
+    }
+}
+
 /// One publication to make. Rights, names and sizes were checked by the caller.
 #[derive(Debug, Clone)]
 pub struct Publish {

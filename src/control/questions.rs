@@ -11,7 +11,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tidewire_protocol::{ChannelName, Name, Payload, Publication, frame::Acknowledge};
+use tidewire_protocol::{ChannelName, Name, Payload, Publication};
 use tokio::time::timeout;
 
 use super::{
@@ -28,6 +28,7 @@ const PREFIX: &str = "$sys:answers:";
 /// Answers kept, and for how long, ms: a follower that missed an announcement reads them there.
 const KEPT: u32 = 256;
 const KEPT_MS: u64 = 30_000;
+const RETENTION: Retention = Retention::of_log(KEPT, KEPT_MS);
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,7 +139,7 @@ impl Control {
             node: self.node.to_string(),
             said,
         };
-        let published = channel_of(by).and_then(|channel| of_node(channel, retention(), &answer));
+        let published = channel_of(by).and_then(|channel| of_node(channel, RETENTION, &answer));
         let Some(publish) = published else { return };
         let results = self.feed.broker().publish(vec![publish]).await;
         for error in results.into_iter().filter_map(Result::err) {
@@ -158,17 +159,4 @@ impl Answer {
 
 fn channel_of(node: &str) -> Option<ChannelName> {
     ChannelName::new(&format!("{PREFIX}{node}")).ok()
-}
-
-const fn retention() -> Retention {
-    Retention {
-        history_size: KEPT,
-        history_ttl_ms: KEPT_MS,
-        state: false,
-        state_keys: 0,
-        state_ttl_ms: KEPT_MS,
-        tombstone_ttl_ms: KEPT_MS,
-        dedup_ttl_ms: KEPT_MS,
-        acknowledge: Acknowledge::Log,
-    }
 }

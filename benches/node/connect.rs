@@ -55,7 +55,7 @@ pub async fn open(server: &Server, numbers: std::ops::Range<usize>) -> Vec<tokio
             held.push(opening.join_next().await.unwrap().unwrap());
         }
         let hello = socket::hello(&token, &format!("c{}", number % CHANNELS));
-        opening.spawn(async move { socket::open(address, number, &hello, r#""t":"live""#).await });
+        opening.spawn(async move { socket::open(address, &hello, r#""t":"live""#).await });
     }
     held.extend(opening.join_all().await);
     held

@@ -125,10 +125,9 @@ async fn node(folder: &TempDir) -> Figures {
 async fn resumes(server: &Server, phases: &mut Phases<'_>) -> f64 {
     let token = super::server::token();
     let mut hellos = Vec::with_capacity(CONNECTS);
-    for number in 0..CONNECTS {
+    for _ in 0..CONNECTS {
         let hello = socket::hello(&token, "resumed");
-        let (stream, seen) =
-            socket::open_and_see(server.address, number, &hello, r#""t":"live""#).await;
+        let (stream, seen) = socket::open_and_see(server.address, &hello, r#""t":"live""#).await;
         let field = |name: &str| {
             let (_, after) = seen.split_once(name).unwrap();
             after.split('"').next().unwrap().to_owned()
@@ -140,8 +139,8 @@ async fn resumes(server: &Server, phases: &mut Phases<'_>) -> f64 {
         drop(stream);
     }
     phases.begin();
-    for (number, hello) in hellos.iter().enumerate() {
-        drop(socket::open(server.address, number, hello, r#""t":"live""#).await);
+    for hello in &hellos {
+        drop(socket::open(server.address, hello, r#""t":"live""#).await);
     }
     phases.end() / CONNECTS as f64
 }

@@ -96,7 +96,7 @@ pub async fn subscribe(server: &Server, load: Load, count: &Arc<Count>) {
     let token = token();
     for number in 0..load.readers {
         let hello = socket::hello(&token, &format!("c{}", number % load.channels));
-        let stream = socket::open(server.address, number, &hello, r#""t":"live""#).await;
+        let stream = socket::open(server.address, &hello, r#""t":"live""#).await;
         tokio::spawn(readers::count(stream, Arc::clone(count)));
     }
 }
@@ -104,7 +104,7 @@ pub async fn subscribe(server: &Server, load: Load, count: &Arc<Count>) {
 /// A connection that may publish.
 pub async fn publisher(server: &Server) -> TcpStream {
     let hello = format!(r#"{{"t":"hello","token":"{}"}}"#, token());
-    socket::open(server.address, 0, &hello, "welcome").await
+    socket::open(server.address, &hello, "welcome").await
 }
 
 /// Publishes in steps of at least a millisecond, each begun when it is due and what was published

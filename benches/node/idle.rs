@@ -12,11 +12,10 @@ pub async fn run(connections: usize) {
     let server = Server::start().await;
     let token = token();
     let mut held = Vec::with_capacity(connections + WARM);
-    for number in 0..WARM {
+    for _ in 0..WARM {
         held.push(
             socket::open(
                 server.address,
-                number,
                 &socket::hello(&token, "common"),
                 r#""t":"live""#,
             )
@@ -27,7 +26,7 @@ pub async fn run(connections: usize) {
     let (before, cpu_before) = (server.resident(), server.cpu().all());
     for number in 0..connections {
         let hello = socket::hello(&token, &format!("c{}", number % 1000));
-        held.push(socket::open(server.address, number, &hello, r#""t":"live""#).await);
+        held.push(socket::open(server.address, &hello, r#""t":"live""#).await);
     }
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     let (after, cpu_after) = (server.resident(), server.cpu().all());

@@ -33,11 +33,10 @@ async fn peak(stalled: usize, megabytes: usize) -> u64 {
     let token = token();
     let count = megabytes * 1_000_000 / DATA_BYTES;
     let mut idle = Vec::new();
-    for number in 0..stalled {
+    for _ in 0..stalled {
         idle.push(
             socket::open(
                 server.address,
-                number,
                 &socket::hello(&token, "busy"),
                 r#""t":"live""#,
             )
@@ -45,10 +44,9 @@ async fn peak(stalled: usize, megabytes: usize) -> u64 {
         );
     }
     let mut readers = Vec::new();
-    for number in 0..HEALTHY {
+    for _ in 0..HEALTHY {
         let stream = socket::open(
             server.address,
-            number,
             &socket::hello(&token, "busy"),
             r#""t":"live""#,
         )
@@ -57,7 +55,6 @@ async fn peak(stalled: usize, megabytes: usize) -> u64 {
     }
     let mut publisher = socket::open(
         server.address,
-        0,
         &format!(r#"{{"t":"hello","token":"{token}"}}"#),
         "welcome",
     )

@@ -1,37 +1,25 @@
 //! A client's socket with the least code: a handshake, masked text out, bytes in.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpSocket, TcpStream},
+    net::TcpStream,
 };
 
-/// Connections from one loopback address, so that ports never run out.
-const PER_ADDRESS: usize = 20_000;
-
 /// Connects, says hello with these subscriptions (JSON) and reads until `ready` was seen in what came.
-pub async fn open(server: SocketAddr, number: usize, hello: &str, ready: &str) -> TcpStream {
-    open_and_see(server, number, hello, ready).await.0
+pub async fn open(server: SocketAddr, hello: &str, ready: &str) -> TcpStream {
+    open_and_see(server, hello, ready).await.0
 }
 
 /// The same, with what came.
-pub async fn open_and_see(
-    server: SocketAddr,
-    number: usize,
-    hello: &str,
-    ready: &str,
-) -> (TcpStream, String) {
-    let socket = TcpSocket::new_v4().unwrap();
-    let last = u8::try_from(2 + number / PER_ADDRESS).unwrap();
-    socket
-        .bind(SocketAddr::V4(SocketAddrV4::new(
-            Ipv4Addr::new(127, 0, 0, last),
-            0,
-        )))
-        .unwrap();
-    let mut stream = socket.connect(server).await.unwrap();
+///
+/// Dropping the socket resets the connection: a port that waited out the end of its connection
+/// would be missing in the next run.
+pub async fn open_and_see(server: SocketAddr, hello: &str, ready: &str) -> (TcpStream, String) {
+    let mut stream = TcpStream::connect(server).await.unwrap();
     stream.set_nodelay(true).unwrap();
+    stream.set_zero_linger().unwrap();
     let request = format!(
         "GET /v1/connect HTTP/1.1\r\nHost: {server}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: tidewire.v1.json\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36\r\nAccept-Language: en\r\n\r\n"
     );

@@ -127,7 +127,8 @@ async fn resumes(server: &Server, phases: &mut Phases<'_>) -> f64 {
     let mut hellos = Vec::with_capacity(CONNECTS);
     for _ in 0..CONNECTS {
         let hello = socket::hello(&token, "resumed");
-        let (stream, seen) = socket::open_and_see(server.address, &hello, r#""t":"live""#).await;
+        let live = (r#""t":"live""#, 1);
+        let (stream, seen) = socket::open_and_see(server.address, &hello, live).await;
         let field = |name: &str| {
             let (_, after) = seen.split_once(name).unwrap();
             after.split('"').next().unwrap().to_owned()

@@ -1,7 +1,8 @@
-//! Server CPU per delivery at a steady rate, beside the floor: the programs take turns, each round
-//! with fresh processes, the same readers and the same bytes.
+//! Server CPU per delivery and latency at a steady rate, beside the floor: the programs take turns,
+//! each round with fresh processes, the same readers and the same bytes.
 
 use std::{
+    fmt::{self, Write as _},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -34,7 +35,7 @@ pub struct Load {
 }
 
 impl Load {
-    const fn per_publication(self) -> usize {
+    pub const fn per_publication(self) -> usize {
         self.readers / self.channels
     }
 }
@@ -47,47 +48,82 @@ pub async fn run(load: Load, peer: Option<Program>) {
     let mut figures = vec![Vec::new(); programs.len()];
     for round in 0..ROUNDS {
         for (program, figures) in programs.iter().zip(&mut figures) {
-            let Measured { cpu, bytes } = measure(program, load).await;
-            println!(
-                "round {round}: {program:?}: {:.2} us of CPU per delivery of {bytes} bytes, of it {:.2} user",
-                cpu.all(),
-                cpu.user
-            );
-            figures.push(cpu.all());
+            let measured = measure(program, load).await;
+            println!("round {round}: {program:?}: {measured}");
+            figures.push(measured);
         }
     }
-    let floors = figures[0].clone();
-    for (program, figures) in programs.iter().zip(&mut figures).skip(1) {
-        let each = figures.iter().zip(&floors);
-        let mut ratios: Vec<_> = each.map(|(figure, floor)| figure / floor).collect();
-        println!(
-            "fanout: {load:?}: {program:?}: {:.2} us of CPU per delivery, {:.2} x the floor (medians of {ROUNDS} rounds)",
-            median(figures),
-            median(&mut ratios),
-        );
+    for (program, of_program) in programs.iter().zip(&figures) {
+        println!("fanout: {load:?}: {program:?} (medians of {ROUNDS} rounds):");
+        for (name, figure) in FIGURES {
+            let value = median(&mut of_program.iter().map(figure).collect::<Vec<_>>());
+            let mut line = format!("  {name}: {value:.2} us");
+            for (reference, of_reference) in programs.iter().zip(&figures) {
+                if reference == program || *reference == Program::Node {
+                    continue;
+                }
+                let each = of_program.iter().zip(of_reference);
+                let mut ratios: Vec<_> = each.map(|(a, b)| figure(a) / figure(b)).collect();
+                write!(line, ", {:.2} x {reference:?}", median(&mut ratios)).unwrap();
+            }
+            println!("{line}");
+        }
     }
 }
 
 /// Of one delivery.
-struct Measured {
+#[derive(Debug, Clone, Copy)]
+pub struct Measured {
     /// CPU in µs.
-    cpu: Cpu,
+    pub cpu: Cpu,
     /// Bytes on the wire: the programs are to write the same.
     bytes: u64,
+    /// From publishing to delivery, in µs.
+    p50: f64,
+    p99: f64,
 }
+
+impl fmt::Display for Measured {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            to,
+            "{:.2} us of CPU per delivery of {} bytes, of it {:.2} user; delivered after p50 {:.0}, p99 {:.0} us",
+            self.cpu.all(),
+            self.bytes,
+            self.cpu.user,
+            self.p50,
+            self.p99
+        )
+    }
+}
+
+type Figure = fn(&Measured) -> f64;
+const FIGURES: [(&str, Figure); 3] = [
+    ("CPU per delivery", |measured| measured.cpu.all()),
+    ("p50 from publishing to delivery", |measured| measured.p50),
+    ("p99", |measured| measured.p99),
+];
 
 async fn measure(program: &Program, load: Load) -> Measured {
     let server = Server::run(program).await;
     let count = Arc::new(Count::default());
     subscribe(&server, load, &count).await;
-    let mut publisher = publisher(&server).await;
-    publish(&mut publisher, load, load.rate * WARM_SECONDS, &count).await;
+    deliver(&server, load, &count).await
+}
+
+/// What a delivery costs to the readers that are there.
+pub async fn deliver(server: &Server, load: Load, count: &Count) -> Measured {
+    let mut publisher = publisher(server).await;
+    publish(&mut publisher, load, load.rate * WARM_SECONDS, count).await;
     let (before, bytes_before) = (server.cpu(), count.bytes.load(Ordering::Relaxed));
-    publish(&mut publisher, load, load.rate * load.seconds, &count).await;
+    count.latencies.clear();
+    publish(&mut publisher, load, load.rate * load.seconds, count).await;
     let deliveries = (load.rate * load.seconds * load.per_publication()) as u64;
     Measured {
         cpu: server.cpu().since(before, deliveries),
         bytes: (count.bytes.load(Ordering::Relaxed) - bytes_before) / deliveries,
+        p50: count.latencies.quantile(0.50),
+        p99: count.latencies.quantile(0.99),
     }
 }
 
@@ -101,9 +137,9 @@ pub async fn subscribe(server: &Server, load: Load, count: &Arc<Count>) {
     }
 }
 
-/// A connection that may publish.
+/// A connection that may publish; it may be silent as long as the readers.
 pub async fn publisher(server: &Server) -> TcpStream {
-    let hello = format!(r#"{{"t":"hello","token":"{}"}}"#, token());
+    let hello = format!(r#"{{"t":"hello","token":"{}","heartbeat":240}}"#, token());
     socket::open(server.address, &hello, "welcome").await
 }
 
@@ -111,7 +147,6 @@ pub async fn publisher(server: &Server) -> TcpStream {
 /// before has been delivered. On a busy machine the rate falls then, but nothing ever piles up: a
 /// program that writes what piled up at once would look better than it is.
 pub async fn publish(publisher: &mut TcpStream, load: Load, publications: usize, count: &Count) {
-    let data = "x".repeat(DATA_BYTES - 1);
     let per_step = load.rate.div_ceil(STEPS_PER_SECOND_MAX);
     let step = Duration::from_secs_f64(per_step as f64 / load.rate as f64);
     let mut wanted = count.delivered.load(Ordering::SeqCst);
@@ -121,14 +156,19 @@ pub async fn publish(publisher: &mut TcpStream, load: Load, publications: usize,
         due = (due + step).max(tokio::time::Instant::now());
         let mut frames = Vec::new();
         for number in begin..publications.min(begin + per_step) {
-            frames.extend(socket::text(&format!(
-                r#"{{"t":"pub","ch":"c{}","d":"{}{data}"}}"#,
-                number % load.channels,
-                char::from(MARK)
-            )));
+            frames.extend(publication(number % load.channels));
             wanted += load.per_publication() as u64;
         }
+        count.publish();
         publisher.write_all(&frames).await.unwrap();
         count.reach(wanted).await;
     }
+}
+
+/// The frame that publishes in a channel.
+pub fn publication(channel: usize) -> Vec<u8> {
+    let (mark, data) = (char::from(MARK), "x".repeat(DATA_BYTES - 1));
+    socket::text(&format!(
+        r#"{{"t":"pub","ch":"c{channel}","d":"{mark}{data}"}}"#
+    ))
 }

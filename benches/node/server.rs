@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -13,6 +13,10 @@ use serde_json::json;
 use tempfile::TempDir;
 
 const SECRET: &str = "a secret of benchmarks that is long enough";
+/// What a backend's requests carry.
+pub const API_KEY: &str = "a key of benchmarks that is long enough";
+/// The configuration's name in the folder.
+const CONFIG: &str = "tidewire.toml";
 /// Longest wait until a program listens; a node under callgrind starts slowly.
 const START_MAX: Duration = Duration::from_secs(300);
 
@@ -31,9 +35,10 @@ pub enum Program {
 
 /// A running process; killed when dropped.
 pub struct Server {
+    program: Program,
     child: Child,
     pub address: SocketAddr,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// CPU seconds used so far.
@@ -68,49 +73,39 @@ impl Server {
     pub async fn run(program: &Program) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let address = free_address();
-        let config = folder.path().join("tidewire.toml");
-        let text = format!(
-            "listen = \"{address}\"\ndata_dir = {:?}\n[auth]\nhmac_secret = {SECRET:?}\n[limits]\ncommands = \"1000000/s\"\nconnections_per_ip = 100000\nhandshakes = \"1000000/s\"\n[log]\nlevel = \"warn\"\n[namespaces.default]\nhistory_size = 100\nhistory_ttl = \"1h\"\nmax_rate = \"1000000/s\"\n[namespaces.state]\nhistory_size = 100\nstate = true\nmax_rate = \"1000000/s\"\n",
-            folder.path().join("data"),
-        );
-        fs::write(&config, text).unwrap();
-        let node = env!("CARGO_BIN_EXE_tidewire");
-        let (host, port) = (address.ip().to_string(), address.port().to_string());
-        let mut command = match program {
-            Program::Node => Command::new(node),
-            Program::CountedNode(file) => {
-                let mut command = Command::new("valgrind");
-                command
-                    .args(["--tool=callgrind", "--quiet", "--instr-atstart=no"])
-                    .arg(format!("--callgrind-out-file={}", file.display()))
-                    .arg(node);
-                command
-            }
-            Program::Floor => Command::new(std::env::current_exe().unwrap()),
-            Program::Peer(path) => Command::new(path),
-        };
-        match program {
-            Program::Node | Program::CountedNode(_) => {
-                command.args(["serve", "--config"]).arg(&config)
-            }
-            Program::Floor => command.args(["floor", &host, &port]),
-            Program::Peer(_) => command.args([&host, &port]),
-        };
-        let child = command.stdout(Stdio::null()).spawn().unwrap();
+        let text = config(address, folder.path());
+        fs::write(folder.path().join(CONFIG), text).unwrap();
         let server = Self {
-            child,
+            program: program.clone(),
+            child: spawn(program, address, folder.path()),
             address,
-            _folder: folder,
+            folder,
         };
+        server.listens().await;
+        server
+    }
+
+    /// SIGKILL, and gone.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again, on the same address and folder.
+    pub async fn start_again(&mut self) {
+        self.child = spawn(&self.program, self.address, self.folder.path());
+        self.listens().await;
+    }
+
+    async fn listens(&self) {
         let listens = async {
-            while tokio::net::TcpStream::connect(address).await.is_err() {
+            while tokio::net::TcpStream::connect(self.address).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(25)).await;
             }
         };
         tokio::time::timeout(START_MAX, listens)
             .await
             .expect("the program listens");
-        server
     }
 
     pub fn id(&self) -> u32 {
@@ -135,26 +130,89 @@ impl Server {
 
     /// CPU used by all of its threads, those that ended included.
     pub fn cpu(&self) -> Cpu {
-        let text = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let fields: Vec<&str> = text
-            .rsplit(')')
-            .next()
-            .unwrap()
-            .split_whitespace()
-            .collect();
-        let seconds = |at: usize| fields[at].parse::<f64>().unwrap() / 100.0;
-        Cpu {
-            user: seconds(11),
-            system: seconds(12),
-        }
+        cpu(self.child.id())
+    }
+}
+
+/// CPU used by this process, the clients.
+pub fn own_cpu() -> Cpu {
+    cpu(std::process::id())
+}
+
+fn cpu(process: u32) -> Cpu {
+    let text = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    let fields: Vec<&str> = text
+        .rsplit(')')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .collect();
+    let seconds = |at: usize| fields[at].parse::<f64>().unwrap() / 100.0;
+    Cpu {
+        user: seconds(11),
+        system: seconds(12),
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.kill();
     }
+}
+
+fn spawn(program: &Program, address: SocketAddr, folder: &Path) -> Child {
+    let node = env!("CARGO_BIN_EXE_tidewire");
+    let (host, port) = (address.ip().to_string(), address.port().to_string());
+    let mut command = match program {
+        Program::Node => Command::new(node),
+        Program::CountedNode(file) => {
+            let mut command = Command::new("valgrind");
+            command
+                .args(["--tool=callgrind", "--quiet", "--instr-atstart=no"])
+                .arg(format!("--callgrind-out-file={}", file.display()))
+                .arg(node);
+            command
+        }
+        Program::Floor => Command::new(std::env::current_exe().unwrap()),
+        Program::Peer(path) => Command::new(path),
+    };
+    match program {
+        Program::Node | Program::CountedNode(_) => {
+            command.args(["serve", "--config"]).arg(folder.join(CONFIG))
+        }
+        Program::Floor => command.args(["floor", &host, &port]),
+        Program::Peer(_) => command.args([&host, &port]),
+    };
+    command.stdout(Stdio::null()).spawn().unwrap()
+}
+
+/// Default settings, but for limits that are about abuse.
+fn config(address: SocketAddr, folder: &Path) -> String {
+    format!(
+        r#"listen = "{address}"
+data_dir = {:?}
+[auth]
+hmac_secret = {SECRET:?}
+[[api_keys]]
+key = {API_KEY:?}
+scopes = ["publish", "read"]
+[limits]
+commands = "1000000/s"
+connections_per_ip = 100000
+handshakes = "1000000/s"
+[log]
+level = "warn"
+[namespaces.default]
+history_size = 100
+history_ttl = "1h"
+max_rate = "1000000/s"
+[namespaces.state]
+history_size = 100
+state = true
+max_rate = "1000000/s"
+"#,
+        folder.join("data"),
+    )
 }
 
 fn free_address() -> SocketAddr {

@@ -9,14 +9,18 @@ use tokio::{
 
 /// Connects, says hello with these subscriptions (JSON) and reads until `ready` was seen in what came.
 pub async fn open(server: SocketAddr, hello: &str, ready: &str) -> TcpStream {
-    open_and_see(server, hello, ready).await.0
+    open_and_see(server, hello, (ready, 1)).await.0
 }
 
-/// The same, with what came.
+/// The same, with what came until `ready` was seen so many times.
 ///
 /// Dropping the socket resets the connection: a port that waited out the end of its connection
 /// would be missing in the next run.
-pub async fn open_and_see(server: SocketAddr, hello: &str, ready: &str) -> (TcpStream, String) {
+pub async fn open_and_see(
+    server: SocketAddr,
+    hello: &str,
+    (ready, times): (&str, usize),
+) -> (TcpStream, String) {
     let mut stream = TcpStream::connect(server).await.unwrap();
     stream.set_nodelay(true).unwrap();
     stream.set_zero_linger().unwrap();
@@ -24,20 +28,24 @@ pub async fn open_and_see(server: SocketAddr, hello: &str, ready: &str) -> (TcpS
         "GET /v1/connect HTTP/1.1\r\nHost: {server}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: tidewire.v1.json\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36\r\nAccept-Language: en\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).await.unwrap();
-    expect(&mut stream, "\r\n\r\n").await;
+    expect(&mut stream, "\r\n\r\n", 1).await;
     stream.write_all(&text(hello)).await.unwrap();
-    let seen = expect(&mut stream, ready).await;
+    let seen = expect(&mut stream, ready, times).await;
     (stream, seen)
 }
 
-/// Reads until a text came; answers all that did.
-pub async fn expect(stream: &mut TcpStream, wanted: &str) -> String {
+/// Reads until a text came so many times; answers all that did.
+async fn expect(stream: &mut TcpStream, wanted: &str, times: usize) -> String {
     let mut seen = Vec::new();
     let mut buffer = [0; 4096];
-    while !seen
-        .windows(wanted.len())
-        .any(|window| window == wanted.as_bytes())
-    {
+    let has = |seen: &[u8]| {
+        let windows = seen.windows(wanted.len());
+        windows
+            .filter(|window| *window == wanted.as_bytes())
+            .count()
+            >= times
+    };
+    while !has(&seen) {
         let count = stream.read(&mut buffer).await.unwrap();
         assert!(
             count > 0,

@@ -7,8 +7,6 @@ mod check;
 mod from_msgpack;
 mod to_msgpack;
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 
 use crate::{json, msgpack};
@@ -137,13 +135,13 @@ impl Payload {
 
 /// In valid JSON, CR and LF can only be white space between tokens.
 fn on_one_line(text: &str) -> Bytes {
-    let mut bytes = Cow::Borrowed(text.as_bytes());
-    if bytes.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
-        for byte in bytes.to_mut() {
-            if matches!(byte, b'\r' | b'\n') {
-                *byte = b' ';
-            }
-        }
+    let mut bytes = text.as_bytes().to_vec();
+    for byte in &mut bytes {
+        *byte = if matches!(byte, b'\r' | b'\n') {
+            b' '
+        } else {
+            *byte
+        };
     }
-    Bytes::from(bytes.into_owned())
+    Bytes::from(bytes)
 }

@@ -302,10 +302,10 @@ async fn submit(
     let mut batch = Vec::with_capacity(wanted.len());
     let mut waiting = Vec::with_capacity(wanted.len());
     for (channel, item) in wanted {
-        let item = item.map(|item| {
-            let name = item.channel.clone();
+        let item = item.and_then(|item| {
+            let namespace = api.namespace(&item.channel)?;
             batch.push(item);
-            name
+            Ok(namespace)
         });
         waiting.push((channel, item));
     }
@@ -316,11 +316,11 @@ async fn submit(
     };
     let mut answers = answers.into_iter();
     let told = waiting.into_iter().map(|(channel, waiting)| {
-        let outcome = waiting.and_then(|name| {
+        let outcome = waiting.and_then(|namespace| {
             let answer = answers.next().unwrap_or(Err(BrokerError::Unavailable))?;
             if !answer.duplicate {
                 let gateway = &api.gateway;
-                gateway.count_publication(&name, PublicationSource::Api);
+                gateway.count_publication(namespace, PublicationSource::Api);
             }
             Ok(answer)
         });

@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use tidewire_protocol::{ChannelName, ErrorCode, Frame, Position, command::RequestId};
 
-use super::connection::Connection;
-use crate::{auth::Right, broker::BrokerError, config::Namespace, telemetry::labels::Rejection};
+use super::{Gateway, connection::Connection};
+use crate::{
+    auth::Right, broker::BrokerError, config::Namespace, session::Session,
+    telemetry::labels::Rejection,
+};
 
 /// Refuses a request.
 pub fn refuse(connection: &Arc<Connection>, i: RequestId, code: ErrorCode, text: &str) {
@@ -37,29 +40,38 @@ pub fn limit(connection: &Arc<Connection>, i: RequestId, retry_ms: u64, text: &s
     }
 }
 
+/// Why something is refused.
+pub type Refusal = (ErrorCode, &'static str);
+
+const FORBIDDEN: Refusal = (
+    ErrorCode::Forbidden,
+    "neither the token nor the namespace allows this",
+);
+
+/// Whether a session may do this to a channel; answers the channel's settings.
+pub fn permit<'a>(
+    gateway: &'a Gateway,
+    session: &Session,
+    channel: &ChannelName,
+    right: Right,
+) -> Result<&'a Namespace, Refusal> {
+    let rights = &session.identity.rights;
+    let namespace = gateway.namespaces.resolve_for(rights, channel).ok_or((
+        ErrorCode::UnknownChannel,
+        "no namespace is configured for this channel",
+    ))?;
+    if rights.allows(namespace, channel, right) {
+        Ok(namespace)
+    } else {
+        Err(FORBIDDEN)
+    }
+}
+
 impl Connection {
-    /// Whether the session may do this to a channel.
-    pub fn permit(
-        &self,
-        channel: &ChannelName,
-        right: Right,
-    ) -> Result<&Namespace, (ErrorCode, &'static str)> {
-        let decided = self.with_session(|session| {
-            let rights = &session.identity.rights;
-            let namespaces = &self.gateway.namespaces;
-            let namespace = namespaces.resolve_for(rights, channel).ok_or((
-                ErrorCode::UnknownChannel,
-                "no namespace is configured for this channel",
-            ))?;
-            Ok((namespace, rights.allows(namespace, channel, right)))
-        });
-        match decided.transpose()? {
-            Some((namespace, true)) => Ok(namespace),
-            Some((_, false)) | None => Err((
-                ErrorCode::Forbidden,
-                "neither the token nor the namespace allows this",
-            )),
-        }
+    /// Whether its session may do this to a channel.
+    pub fn permit(&self, channel: &ChannelName, right: Right) -> Result<&Namespace, Refusal> {
+        self.with_session(|session| permit(&self.gateway, session, channel, right))
+            .unwrap_or(Err(FORBIDDEN))
     }
 
     /// An error frame.

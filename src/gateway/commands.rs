@@ -3,10 +3,7 @@
 //! A batch is executed in order and to its end before the next is read, so requests about one
 //! channel take effect in order; neighbouring `sub` and `pub` share one step of the broker.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use tidewire_protocol::{
     CloseCode, Command, ErrorCode, Frame,
@@ -17,16 +14,12 @@ use super::{
     answer::{limit, refuse},
     connection::Connection,
     pages,
+    publish::publish,
     read::Budgets,
     refresh::refresh,
     subscribe::{Wanted, subscribe, unsubscribe},
 };
-use crate::{
-    auth::Right,
-    broker::Publish,
-    clock,
-    telemetry::{labels::PublicationSource, spans::Begun},
-};
+use crate::clock;
 
 /// What happens after a batch.
 #[derive(Debug)]
@@ -174,118 +167,4 @@ fn within_rate(connection: &Arc<Connection>, subs: Vec<Sub>, budgets: &mut Budge
         }
     }
     wanted
-}
-
-async fn publish(connection: &Arc<Connection>, pubs: Vec<Pub>, budgets: &mut Budgets) {
-    let (mut batch, mut numbers) = (
-        Vec::with_capacity(pubs.len()),
-        Vec::with_capacity(pubs.len()),
-    );
-    for publish in pubs {
-        let i = publish.i;
-        match accept(connection, publish, budgets) {
-            Ok(publish) => {
-                numbers.push(i);
-                batch.push(publish);
-            }
-            Err(Refused::Code(code, text)) => refuse(connection, i, code, text),
-            Err(Refused::Rate(retry_ms)) => limit(
-                connection,
-                i,
-                retry_ms,
-                "too many publications in a short time",
-            ),
-        }
-    }
-    if batch.is_empty() {
-        return;
-    }
-    let gateway = &connection.gateway;
-    let (mut channels, mut spans) = (Vec::with_capacity(batch.len()), Vec::new());
-    for publish in &mut batch {
-        channels.push(publish.channel.clone());
-        if gateway.tracer.is_on() {
-            let span = gateway.tracer.begin(publish.trace.take());
-            publish.trace = span.as_ref().map(Begun::context);
-            spans.push(span);
-        }
-    }
-    let begun = Instant::now();
-    let results = gateway.feed.broker().publish(batch).await;
-    gateway
-        .metrics
-        .publish_seconds
-        .record(begun.elapsed().as_secs_f64());
-    for (span, channel) in spans.into_iter().zip(&channels) {
-        gateway.tracer.published(span, Some(channel), 1);
-    }
-    let mut frames = Vec::with_capacity(results.len());
-    for ((i, result), channel) in numbers.into_iter().zip(results).zip(channels) {
-        if result.is_ok() {
-            gateway.count_publication(&channel, PublicationSource::Client);
-        }
-        let Some(i) = i else { continue };
-        frames.push(match result {
-            Ok(published) => Frame::Published {
-                i,
-                position: published.position,
-                duplicate: published.duplicate,
-                acknowledged: published.acknowledged,
-            },
-            Err(error) => connection.broker_error(Some(i), error),
-        });
-    }
-    connection.send(&frames);
-}
-
-enum Refused {
-    Code(ErrorCode, &'static str),
-    Rate(u64),
-}
-
-fn accept(
-    connection: &Connection,
-    publish: Pub,
-    budgets: &mut Budgets,
-) -> Result<Publish, Refused> {
-    let namespace = connection
-        .permit(&publish.channel, Right::Pub)
-        .map_err(|(code, text)| Refused::Code(code, text))?;
-    let gateway = &connection.gateway;
-    if publish
-        .payload
-        .as_ref()
-        .is_some_and(|payload| payload.len() > gateway.config.limits.publication.bytes())
-    {
-        return Err(Refused::Code(
-            ErrorCode::TooLarge,
-            "the data is over the publication limit",
-        ));
-    }
-    budgets.publication(namespace).map_err(Refused::Rate)?;
-    let (user, session) = connection
-        .with_session(|session| (session.identity.user.clone(), session.id.clone()))
-        .ok_or(Refused::Code(
-            ErrorCode::Unauthenticated,
-            "the session has ended",
-        ))?;
-    Ok(Publish {
-        retention: namespace.retention(gateway.config.session.ttl),
-        channel: publish.channel,
-        payload: publish.payload,
-        key: publish.key,
-        event: publish.event,
-        id: publish.id,
-        publisher: Arc::from(
-            user.as_ref()
-                .map_or_else(|| format!("s:{}", session.0), |user| format!("u:{user}")),
-        ),
-        by: user,
-        delete: publish.delete,
-        ttl_ms: publish.ttl_ms,
-        guard: publish.guard,
-        trace: (publish.trace)
-            .filter(|_| gateway.tracer.is_on())
-            .map(|parent| *parent),
-    })
 }

@@ -22,6 +22,7 @@ mod orders;
 mod pacer;
 mod pages;
 mod place;
+mod publish;
 mod read;
 mod refresh;
 mod socket;
@@ -56,7 +57,7 @@ pub use self::{socket::memory as memory_socket, upgrade::serve};
 use crate::{
     auth::{AuthError, Authenticator, Identity, OperatorTokens, Origins, SessionKeys},
     clock,
-    config::{Config, Namespaces},
+    config::{Config, Namespace, Namespaces},
     control::{Control, Lease},
     feed::Feed,
     presence::{Change, Membership, Owner, Presence},
@@ -388,9 +389,8 @@ impl Gateway {
     }
 
     /// Counts an accepted publication under its namespace.
-    pub fn count_publication(&self, channel: &ChannelName, source: PublicationSource) {
-        let namespace = self.namespaces.resolve(channel);
-        if let Some(counts) = namespace.and_then(|namespace| self.metrics.namespace(namespace)) {
+    pub fn count_publication(&self, namespace: &Namespace, source: PublicationSource) {
+        if let Some(counts) = self.metrics.namespace(namespace) {
             counts.publications.count(source);
         }
     }

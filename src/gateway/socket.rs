@@ -13,7 +13,7 @@ use std::{
 use parking_lot::Mutex;
 use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead, ReadBuf},
+    io::{AsyncRead, Interest, ReadBuf},
     net::{
         TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
@@ -254,10 +254,23 @@ impl SocketWriter {
 impl Sink {
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(tcp) => tcp.try_write(bytes),
+            Self::Tcp(tcp) => send(tcp.as_ref(), bytes),
             #[cfg(test)]
             Self::Memory(WriteHalf(pipe)) => pipe.try_write(bytes),
         }
+    }
+}
+
+/// Asks the kernel first: tokio's note of whether it would take bytes is another cold line of memory
+/// for each delivery, and needed only once it does not.
+fn send(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    let send = || SockRef::from(stream).send(bytes);
+    match send() {
+        // Notes that the socket is full, so that `writable` waits.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            stream.try_io(Interest::WRITABLE, send)
+        }
+        done => done,
     }
 }
 

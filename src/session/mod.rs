@@ -16,6 +16,7 @@ mod tests;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use tidewire_protocol::{
     ChannelName, Name, Position,
     command::{Fallback, Mode},
@@ -154,7 +155,9 @@ pub struct Session {
     pub id: SessionId,
     pub fence: Fence,
     pub identity: Identity,
-    subs: Vec<Option<Sub>>,
+    /// The first in place: most sessions have one, and each delivery would go to another piece of
+    /// memory for it.
+    subs: SmallVec<[Option<Sub>; 1]>,
     /// What happened to it, for operators.
     pub events: Events,
     /// How the subscriptions of this connection began.
@@ -182,7 +185,7 @@ impl Session {
             id,
             fence,
             identity,
-            subs: Vec::new(),
+            subs: SmallVec::new_const(),
             events: Events::new(),
             recoveries: Recoveries::none(),
             told: Told::nothing(),
@@ -250,7 +253,7 @@ impl Session {
     ) {
         let at = usize::from(slot);
         if self.subs.len() <= at {
-            // Exactly: most sessions hold one or two, and every idle one holds this memory.
+            // Exactly: most sessions hold few, and every idle one holds this memory.
             self.subs.reserve_exact(at + 1 - self.subs.len());
             self.subs.resize_with(at + 1, || None);
         }

@@ -105,7 +105,9 @@ fn each_json<'a>(
         return Err(DecodeError::Empty);
     }
     loop {
-        read(&json_fields(&mut scanner)?)?;
+        let mut fields = Fields::new();
+        json_fields(&mut scanner, &mut fields)?;
+        read(&fields)?;
         let end = scanner.at();
         scanner.space();
         if scanner.peek().is_none() {
@@ -117,13 +119,16 @@ fn each_json<'a>(
     }
 }
 
-fn json_fields<'a>(scanner: &mut json::Scanner<'a>) -> Result<Fields<'a>, DecodeError> {
+/// Fills `fields`, which is too large to be moved for each frame.
+fn json_fields<'a>(
+    scanner: &mut json::Scanner<'a>,
+    fields: &mut Fields<'a>,
+) -> Result<(), DecodeError> {
     let start = scanner.at();
     if scanner.peek() != Some(b'{') {
         scanner.value()?;
         return Err(DecodeError::NotAMap { at: start });
     }
-    let mut fields = Fields::new();
     let mut more = scanner.open(b'{', b'}')?;
     while more {
         let key = scanner.key()?;
@@ -133,7 +138,7 @@ fn json_fields<'a>(scanner: &mut json::Scanner<'a>) -> Result<Fields<'a>, Decode
         }
         more = scanner.more(b'}')?;
     }
-    Ok(fields)
+    Ok(())
 }
 
 fn each_msgpack<'a>(
@@ -145,24 +150,28 @@ fn each_msgpack<'a>(
         return Err(DecodeError::Empty);
     }
     while !scanner.at_end() {
-        read(&msgpack_fields(&mut scanner)?)?;
+        let mut fields = Fields::new();
+        msgpack_fields(&mut scanner, &mut fields)?;
+        read(&fields)?;
     }
     Ok(())
 }
 
-fn msgpack_fields<'a>(scanner: &mut msgpack::Scanner<'a>) -> Result<Fields<'a>, DecodeError> {
+fn msgpack_fields<'a>(
+    scanner: &mut msgpack::Scanner<'a>,
+    fields: &mut Fields<'a>,
+) -> Result<(), DecodeError> {
     let start = scanner.at();
     let Head::Map(length) = scanner.head()? else {
         return Err(DecodeError::NotAMap { at: start });
     };
-    let mut fields = Fields::new();
     for _ in 0..length {
         let Head::Text(key) = scanner.head()? else {
             return Err(DecodeError::Key { at: start });
         };
         fields.put(key, Value::MessagePack(scanner.value()?))?;
     }
-    Ok(fields)
+    Ok(())
 }
 
 impl From<json::Broken> for DecodeError {

@@ -1,7 +1,5 @@
 //! Writes maps with string keys in either encoding, without knowing what they mean.
 
-use std::io::Write as _;
-
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use crate::{Encoding, Name, Payload, Position, json, msgpack, payload::write_msgpack};
@@ -87,7 +85,10 @@ impl<'a> Writer<'a> {
 
     pub(super) fn integer(&mut self, value: u64) {
         match self.encoding {
-            Encoding::Json => write!(self.out, "{value}").unwrap_or_default(),
+            Encoding::Json => {
+                let mut digits = itoa::Buffer::new();
+                self.out.extend_from_slice(digits.format(value).as_bytes());
+            }
             Encoding::MessagePack => msgpack::write_unsigned(value, self.out),
         }
     }

@@ -1,7 +1,7 @@
 //! The atomic step of a publication, and the two that rewrite a log: blank and delete. Runs under
 //! the lock of `storage`; the caller begins and commits the journal's batch.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use tidewire_protocol::{
     ChannelName, Publication, command::Guard, frame::Acknowledge, limits::INTEGER_MAX,
@@ -54,18 +54,22 @@ impl Step<'_> {
             return Err(BrokerError::Unavailable);
         }
         let now = self.now;
-        match self.channels.names.get(&item.channel).copied() {
+        let known = self.channels.names.get(&item.channel).copied();
+        let channel = match known {
             Some(life) => {
-                self.purge(life, item);
-                if let Some(channel) = self.channels.lives.get(&life)
-                    && let Some(first) = check(channel, item, dedup.as_ref(), now)?
-                {
+                let channel = self.channels.lives.get_mut(&life);
+                let channel = channel.ok_or(BrokerError::Unavailable)?;
+                purge(channel, &mut self.channels.floors, item, now, self.journal);
+                if let Some(first) = check(channel, item, dedup.as_ref(), now)? {
                     return Ok(first);
                 }
+                channel
             }
-            None => self.check_unknown(item)?,
-        }
-        let channel = find_or_begin(self.channels, item);
+            None => {
+                self.check_unknown(item)?;
+                begin(self.channels, item)
+            }
+        };
         if channel.retention != item.retention || channel.record == Place::default() {
             channel.retention = item.retention;
             if !item.retention.state {
@@ -100,18 +104,6 @@ impl Step<'_> {
             return Err(BrokerError::StateFull);
         }
         Ok(())
-    }
-
-    fn purge(&mut self, life: u64, item: &Publish) {
-        let Some(channel) = self.channels.lives.get_mut(&life) else {
-            return;
-        };
-        let live = channel.state.as_ref().map_or(0, |state| state.live_keys());
-        let full = live >= item.retention.state_keys as usize;
-        let most = if full { PURGE_FULL } else { PURGE };
-        if channel.purge(self.now, most, self.journal) {
-            self.channels.floors.insert(life);
-        }
     }
 
     /// Ends a channel's life and begins the next.
@@ -197,18 +189,27 @@ impl Step<'_> {
     }
 }
 
-fn find_or_begin<'a>(channels: &'a mut Channels, item: &Publish) -> &'a mut Channel {
-    let known = channels.names.get(&item.channel).copied();
-    let life = known.unwrap_or(channels.next_life);
-    if known.is_none() {
-        let epoch = channels.epoch_of_unknown(&item.channel);
-        channels.begin(Channel::new(
-            item.channel.clone(),
-            epoch,
-            life,
-            item.retention,
-        ));
+/// Clears away what expired; notes a channel whose state floor rose.
+fn purge(
+    channel: &mut Channel,
+    floors: &mut BTreeSet<u64>,
+    item: &Publish,
+    now: u64,
+    journal: &mut Journal,
+) {
+    let live = channel.state.as_ref().map_or(0, |state| state.live_keys());
+    let full = live >= item.retention.state_keys as usize;
+    let most = if full { PURGE_FULL } else { PURGE };
+    if channel.purge(now, most, journal) {
+        floors.insert(channel.life);
     }
+}
+
+/// Begins the life of a channel nobody published to.
+fn begin<'a>(channels: &'a mut Channels, item: &Publish) -> &'a mut Channel {
+    let (name, life) = (item.channel.clone(), channels.next_life);
+    let epoch = channels.epoch_of_unknown(&name);
+    channels.begin(Channel::new(name, epoch, life, item.retention));
     channels.life_mut(life)
 }
 

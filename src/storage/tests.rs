@@ -52,7 +52,7 @@ impl Folder {
     /// One round of the keeper.
     pub(crate) fn keep(&self) {
         let opened = self.opened.lock();
-        keeper::round(&opened.as_ref().unwrap().shared).unwrap();
+        keeper::round(&opened.as_ref().unwrap().shared, &mut 0).unwrap();
     }
 
     /// Copies what is live in the oldest segment and leaves it there.

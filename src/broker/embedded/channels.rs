@@ -1,13 +1,17 @@
 //! Every channel the journal knows, by name and by life, and the epochs of those it does not
 //! know. Lives under the lock of `storage`; called by everything in this folder.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    ops::Bound,
+};
 
 use aws_lc_rs::{digest, rand};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use foldhash::fast::RandomState;
 use tidewire_protocol::{ChannelName, Epoch, Position};
 
-use super::channel::Channel;
+use super::{channel::Channel, names::Names};
 use crate::{
     broker::Head,
     journal::{Journal, Place, Record, SECRET_BYTES},
@@ -21,8 +25,9 @@ const RENEWED_AT_ONCE: usize = 4096;
 /// The channels of a node.
 #[derive(Debug)]
 pub(crate) struct Channels {
-    pub(super) names: BTreeMap<ChannelName, u64>,
-    pub(super) lives: HashMap<u64, Channel>,
+    pub(super) names: Names,
+    /// By a number that this node draws, so the hash need not withstand anybody's choice.
+    pub(super) lives: HashMap<u64, Channel, RandomState>,
     /// Followed channels without a life yet, with the epoch their readers were told.
     minted: HashMap<ChannelName, Epoch>,
     pub(super) next_life: u64,
@@ -41,8 +46,8 @@ impl Channels {
     /// None yet, with the secret that stands at `secret_record`.
     pub(super) fn new(secret: [u8; SECRET_BYTES], secret_record: Place) -> Self {
         Self {
-            names: BTreeMap::new(),
-            lives: HashMap::new(),
+            names: Names::default(),
+            lives: HashMap::default(),
             minted: HashMap::new(),
             next_life: 1,
             secret,
@@ -73,12 +78,13 @@ impl Channels {
         journal.begin().map_err(std::io::Error::other)?;
         self.secret = random()?;
         self.write_secret(journal);
-        for (done, life) in self.names.values().enumerate() {
+        let all = self.names.range((Bound::Unbounded, Bound::Unbounded));
+        for (done, (_, life)) in all.enumerate() {
             if done % RENEWED_AT_ONCE == 0 {
                 journal.commit().map_err(std::io::Error::other)?;
                 journal.begin().map_err(std::io::Error::other)?;
             }
-            if let Some(channel) = self.lives.get_mut(life) {
+            if let Some(channel) = self.lives.get_mut(&life) {
                 channel.epoch = fresh_epoch()?;
                 channel.write_record(journal);
             }
@@ -95,11 +101,11 @@ impl Channels {
     }
 
     pub(super) fn get(&self, name: &ChannelName) -> Option<&Channel> {
-        self.lives.get(self.names.get(name)?)
+        self.lives.get(&self.names.get(name)?)
     }
 
     pub(super) fn get_mut(&mut self, name: &ChannelName) -> Option<&mut Channel> {
-        self.lives.get_mut(self.names.get(name)?)
+        self.lives.get_mut(&self.names.get(name)?)
     }
 
     /// A life that exists.

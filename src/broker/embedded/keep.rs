@@ -16,13 +16,13 @@ impl Channels {
     /// of the round.
     pub(crate) fn sweep(&mut self, most: usize, journal: &mut Journal, now: u64) -> bool {
         let from = match &self.swept {
-            Some(name) => Bound::Excluded(name.clone()),
+            Some(name) => Bound::Excluded(name.as_str()),
             None => Bound::Unbounded,
         };
-        let next = self.names.range::<ChannelName, _>((from, Bound::Unbounded));
+        let next = self.names.range((from, Bound::Unbounded));
         let visit: Vec<(ChannelName, u64)> = next
             .take(most)
-            .map(|(name, life)| (name.clone(), *life))
+            .map(|(name, life)| (name.clone(), life))
             .collect();
         for (name, life) in &visit {
             let channel = self.life_mut(*life);

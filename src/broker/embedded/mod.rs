@@ -5,6 +5,7 @@ mod channel;
 mod channels;
 mod keep;
 mod keyed;
+mod names;
 mod publish;
 mod read;
 mod replay;
@@ -181,10 +182,10 @@ impl Broker for EmbeddedBroker {
                 let channels = &state.channels;
                 channels
                     .names
-                    .range::<str, _>((from, Bound::Unbounded))
+                    .range((from, Bound::Unbounded))
                     .take_while(|(name, _)| name.as_str().starts_with(prefix))
                     .filter_map(|(name, life)| {
-                        Some((name.clone(), channels.lives.get(life)?.head()))
+                        Some((name.clone(), channels.lives.get(&life)?.head()))
                     })
                     .take(limit)
                     .collect()

@@ -54,7 +54,7 @@ impl Step<'_> {
             return Err(BrokerError::Unavailable);
         }
         let now = self.now;
-        let known = self.channels.names.get(&item.channel).copied();
+        let known = self.channels.names.get(&item.channel);
         let channel = match known {
             Some(life) => {
                 let channel = self.channels.lives.get_mut(&life);

@@ -7,7 +7,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::server::API_KEY;
+use super::{server::API_KEY, socket};
 
 /// Room for an answer to begin with.
 const ANSWER_BYTES: usize = 64 * 1024;
@@ -19,10 +19,9 @@ pub struct Http {
 
 impl Http {
     pub async fn connect(server: SocketAddr) -> Self {
-        let stream = TcpStream::connect(server).await.unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream.set_zero_linger().unwrap();
-        Self { stream }
+        Self {
+            stream: socket::connect(server).await,
+        }
     }
 
     /// The body of an answer with status 200. None: the connection ended first.

@@ -134,6 +134,9 @@ impl Search {
             let tenths = if self.fine { 11 } else { 15 };
             self.rate = self.reached * tenths / 10;
         }
+        if let Some(status) = self.server.ended() {
+            println!("{:?} is gone: {status}", self.program);
+        }
         // Without all of its readers it cannot pass again.
         self.done |= self.tally.ended.load(Ordering::SeqCst) > 0;
     }

@@ -6,6 +6,7 @@
 //! | `limit CHANNELS READERS [PROGRAM]` | the highest rate without loss and with a p99 below 100 ms |
 //! | `connect CONNECTIONS [PROGRAM]` | CPU per connect and subscribe |
 //! | `idle CONNECTIONS` | resident bytes per connection |
+//! | `growth ROUNDS` | both, with more connections and with more channels |
 //! | `publish SECONDS` | acknowledged publications a second, and that they survive SIGKILL |
 //! | `slow READERS MEGABYTES` | memory under readers that stop |
 //! | `count [write]` | counted instructions, against the baseline |
@@ -26,6 +27,7 @@ mod connect;
 mod count;
 mod fanout;
 mod floor;
+mod growth;
 mod http;
 mod idle;
 mod latencies;
@@ -76,6 +78,7 @@ async fn run(arguments: &[String]) {
         Some("limit") => limit::run(number(1, 1), number(2, 1_000), peer(3)).await,
         Some("connect") => connect::run(number(1, 10_000), peer(2)).await,
         Some("idle") => idle::run(number(1, 10_000)).await,
+        Some("growth") => growth::run(number(1, 1)).await,
         Some("publish") => publish::run(number(1, 5) as u64).await,
         Some("slow") => slow::run(number(1, 200), number(2, 200)).await,
         Some("count") => count::run(arguments.get(1).is_some_and(|text| text == "write")).await,

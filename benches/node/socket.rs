@@ -1,11 +1,14 @@
 //! A client's socket with the least code: a handshake, masked text out, bytes in.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
+
+/// Parts the addresses of clients, 127.128.0.0 on, from those of programs; ids have 22 bits.
+const OWN: u8 = 128;
 
 /// Connects, says hello with these subscriptions (JSON) and reads until `ready` was seen in what came.
 pub async fn open(server: SocketAddr, hello: &str, ready: &str) -> TcpStream {
@@ -13,17 +16,12 @@ pub async fn open(server: SocketAddr, hello: &str, ready: &str) -> TcpStream {
 }
 
 /// The same, with what came until `ready` was seen so many times.
-///
-/// Dropping the socket resets the connection: a port that waited out the end of its connection
-/// would be missing in the next run.
 pub async fn open_and_see(
     server: SocketAddr,
     hello: &str,
     (ready, times): (&str, usize),
 ) -> (TcpStream, String) {
-    let mut stream = TcpStream::connect(server).await.unwrap();
-    stream.set_nodelay(true).unwrap();
-    stream.set_zero_linger().unwrap();
+    let mut stream = connect(server).await;
     let request = format!(
         "GET /v1/connect HTTP/1.1\r\nHost: {server}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: tidewire.v1.json\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36\r\nAccept-Language: en\r\n\r\n"
     );
@@ -32,6 +30,19 @@ pub async fn open_and_see(
     stream.write_all(&text(hello)).await.unwrap();
     let seen = expect(&mut stream, ready, times).await;
     (stream, seen)
+}
+
+/// Connects from an address of this process' own, where nobody else takes ports. Dropping the
+/// socket resets the connection: a port that waited out its end would be missing in the next round.
+pub async fn connect(server: SocketAddr) -> TcpStream {
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    let own = Ipv4Addr::new(127, OWN | high, middle, low);
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from((own, 0))).unwrap();
+    let stream = socket.connect(server).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream.set_zero_linger().unwrap();
+    stream
 }
 
 /// Reads until a text came so many times; answers all that did.

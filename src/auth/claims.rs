@@ -2,9 +2,12 @@
 //!
 //! Called by `token`; time is an argument.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap, fmt, ops::Deref};
 
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{SeqAccess, Visitor},
+};
 use tidewire_protocol::{
     ChannelName, Name,
     limits::{INTEGER_MAX, SUBSCRIPTIONS_MAX},
@@ -15,20 +18,67 @@ use super::{AuthError, Identity, Right, Rights};
 /// How far the clock of whoever made the token may be off.
 const LEEWAY_MS: u64 = 30_000;
 
+/// A text of a token: part of its bytes, unless it holds escapes.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
 /// The claims this hub knows; others are not its business.
 #[derive(Debug, Deserialize)]
-pub(super) struct Claims {
-    sub: Option<String>,
+pub(super) struct Claims<'a> {
+    #[serde(borrow)]
+    sub: Option<Text<'a>>,
     exp: Option<f64>,
     nbf: Option<f64>,
     iat: Option<f64>,
-    iss: Option<String>,
+    #[serde(borrow)]
+    iss: Option<Text<'a>>,
     aud: Option<Audience>,
-    jti: Option<String>,
-    #[serde(default)]
-    can: BTreeMap<String, Vec<String>>,
-    #[serde(default)]
-    subs: Vec<String>,
+    #[serde(borrow)]
+    jti: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    can: BTreeMap<Text<'a>, Granted>,
+    #[serde(borrow, default)]
+    subs: Vec<Text<'a>>,
+}
+
+/// The rights of one pattern; none where a word is no right.
+#[derive(Debug)]
+struct Granted(Option<Vec<Right>>);
+
+impl<'de> Deserialize<'de> for Granted {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Words;
+
+        impl<'de> Visitor<'de> for Words {
+            type Value = Granted;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of rights")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut words: A) -> Result<Granted, A::Error> {
+                let mut rights = Some(Vec::new());
+                while let Some(word) = words.next_element::<Text<'de>>()? {
+                    match (&mut rights, Right::parse(&word)) {
+                        (Some(rights), Some(right)) => rights.push(right),
+                        (_, _) => rights = None,
+                    }
+                }
+                Ok(Granted(rights))
+            }
+        }
+
+        deserializer.deserialize_seq(Words)
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -75,7 +125,7 @@ fn time(claim: Option<f64>, name: &'static str) -> Result<Option<u64>, AuthError
         .transpose()
 }
 
-impl Claims {
+impl Claims<'_> {
     /// Checks every claim against the demands and the time.
     pub(super) fn check(self, demands: &Demands, now_ms: u64) -> Result<Identity, AuthError> {
         let expires_ms = time(self.exp, "exp")?.ok_or(AuthError::Claim("exp"))?;
@@ -87,7 +137,7 @@ impl Claims {
         if not_before.is_some_and(|begin| begin > now_ms.saturating_add(LEEWAY_MS)) {
             return Err(AuthError::NotYetValid);
         }
-        if demands.issuer.is_some() && self.iss != demands.issuer {
+        if demands.issuer.is_some() && self.iss.as_deref() != demands.issuer.as_deref() {
             return Err(AuthError::Issuer);
         }
         if let Some(wanted) = &demands.audience {
@@ -109,20 +159,22 @@ impl Claims {
     }
 }
 
-fn rights(can: &BTreeMap<String, Vec<String>>) -> Result<Rights, AuthError> {
+fn rights(can: &BTreeMap<Text<'_>, Granted>) -> Result<Rights, AuthError> {
     let mut patterns = Vec::with_capacity(can.len());
-    for (pattern, words) in can {
-        let rights: Option<Vec<Right>> = words.iter().map(|word| Right::parse(word)).collect();
-        patterns.push((pattern.as_str(), rights.ok_or(AuthError::Claim("can"))?));
+    for (pattern, Granted(rights)) in can {
+        patterns.push((
+            &**pattern,
+            rights.as_deref().ok_or(AuthError::Claim("can"))?,
+        ));
     }
     Rights::new(patterns).ok_or(AuthError::Claim("can"))
 }
 
-fn subs(names: &[String]) -> Result<Vec<ChannelName>, AuthError> {
+fn subs(names: &[Text<'_>]) -> Result<Vec<ChannelName>, AuthError> {
     if names.len() > SUBSCRIPTIONS_MAX {
         return Err(AuthError::Claim("subs"));
     }
-    let channel = |name: &String| {
+    let channel = |name: &Text<'_>| {
         ChannelName::new(name)
             .ok()
             .filter(|channel| !channel.is_system())

@@ -1,15 +1,22 @@
 //! Keys that check tokens, each tied to one algorithm.
 //!
-//! Called by `token` and `jwks`; never checks a token itself.
+//! Called by `token` and `jwks`; says whether a signature is the key's, and never looks inside a
+//! token.
 
 use std::{io, path::PathBuf};
 
+use aws_lc_rs::hmac;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{
-    Algorithm, DecodingKey,
+    Algorithm, DecodingKey, crypto,
     jwk::{self, AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse},
 };
 
-use super::config::{KeyAlgorithm, KeyConfig};
+use super::{
+    AuthError,
+    config::{KeyAlgorithm, KeyConfig},
+};
+use crate::config::Secret;
 
 /// Why a configured key cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -52,8 +59,47 @@ pub(super) struct VerifyingKey {
     pub(super) kid: Option<String>,
     /// The only algorithm it checks.
     pub(super) algorithm: Algorithm,
-    /// The key itself.
-    pub(super) key: DecodingKey,
+    material: Material,
+}
+
+/// A secret only ever checks what secrets sign, a public key only what private ones do.
+#[derive(Debug, Clone)]
+enum Material {
+    /// Prepared once: setting it up costs as much as a signature.
+    Secret(Box<hmac::Key>),
+    Public(DecodingKey),
+}
+
+impl VerifyingKey {
+    /// The key of HS256 tokens.
+    pub(super) fn of_secret(secret: &Secret) -> Self {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes());
+        Self {
+            kid: None,
+            algorithm: Algorithm::HS256,
+            material: Material::Secret(Box::new(key)),
+        }
+    }
+
+    /// Checks the signature (base64url) of what was signed, with the key's own algorithm. Takes
+    /// the same time for every wrong signature by a secret.
+    ///
+    /// # Errors
+    /// `Signature`: it is not this key's. `Malformed`: it is none.
+    pub(super) fn check(&self, signed: &str, signature: &str) -> Result<(), AuthError> {
+        let fits = match &self.material {
+            Material::Secret(key) => {
+                let tag = URL_SAFE_NO_PAD.decode(signature);
+                let tag = tag.map_err(|_not_base64| AuthError::Malformed)?;
+                hmac::verify(key, signed.as_bytes(), &tag).is_ok()
+            }
+            Material::Public(key) => {
+                let fits = crypto::verify(signature, signed.as_bytes(), key, self.algorithm);
+                fits.map_err(|_no_signature| AuthError::Malformed)?
+            }
+        };
+        fits.then_some(()).ok_or(AuthError::Signature)
+    }
 }
 
 impl From<KeyAlgorithm> for Algorithm {
@@ -92,7 +138,7 @@ pub(super) fn from_config(index: usize, config: &KeyConfig) -> Result<VerifyingK
     Ok(VerifyingKey {
         kid: config.kid.clone(),
         algorithm: algorithm.into(),
-        key,
+        material: Material::Public(key),
     })
 }
 
@@ -126,6 +172,6 @@ pub(super) fn from_jwk(jwk: &Jwk) -> Option<VerifyingKey> {
     Some(VerifyingKey {
         kid: jwk.common.key_id.clone(),
         algorithm,
-        key: DecodingKey::from_jwk(jwk).ok()?,
+        material: Material::Public(DecodingKey::from_jwk(jwk).ok()?),
     })
 }

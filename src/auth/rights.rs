@@ -68,7 +68,9 @@ pub struct Rights {
 impl Rights {
     /// Collects patterns with the rights each gives; none where there are more than
     /// [`PATTERNS_MAX`]. A pattern that begins with `$` grants nothing.
-    pub fn new<'a>(patterns: impl IntoIterator<Item = (&'a str, Vec<Right>)>) -> Option<Self> {
+    pub fn new<'a, R: AsRef<[Right]>>(
+        patterns: impl IntoIterator<Item = (&'a str, R)>,
+    ) -> Option<Self> {
         let mut grants = Vec::new();
         for (count, (pattern, rights)) in patterns.into_iter().enumerate() {
             if count == PATTERNS_MAX {
@@ -81,7 +83,10 @@ impl Rights {
             grants.push(Grant {
                 name: Box::from(name),
                 open,
-                rights: rights.iter().fold(0, |bits, right| bits | right.bit()),
+                rights: rights
+                    .as_ref()
+                    .iter()
+                    .fold(0, |bits, right| bits | right.bit()),
             });
         }
         Some(Self {

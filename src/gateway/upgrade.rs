@@ -11,6 +11,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tidewire_protocol::{CloseCode, Encoding};
 use tokio::net::TcpStream;
@@ -33,13 +34,6 @@ use super::{
 /// Where a connection comes from, a proxy where there is one; put into requests by the listener.
 #[derive(Debug, Clone, Copy)]
 pub struct ClientAddress(pub IpAddr);
-
-/// The streams the listener hands out.
-#[derive(Debug)]
-pub enum ClientStream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
 
 /// What the handshake agreed on.
 struct Agreed {
@@ -94,15 +88,9 @@ fn upgrade(
             }
         }
     };
-    let upgrade = hyper::upgrade::on(&mut request);
+    let opening = taken_over(hyper::upgrade::on(&mut request));
     let encoding = agreed.encoding.unwrap_or(Encoding::Json);
-    let tasks = gateway.tasks.clone();
-    tasks.spawn(async move {
-        match upgrade.await {
-            Ok(upgraded) => begin(gateway, upgraded, encoding, refused, place),
-            Err(error) => tracing::debug!(%error, "an upgrade did not complete"),
-        }
-    });
+    serve(gateway, opening, encoding, refused, place);
     switching(agreed)
 }
 
@@ -202,58 +190,55 @@ fn switching(agreed: Agreed) -> Response {
     response
 }
 
-/// Gives the connection a small task of its own; that of the HTTP server ends here, and its
-/// buffers go with it.
-fn begin(
-    gateway: Arc<Gateway>,
-    upgraded: hyper::upgrade::Upgraded,
-    encoding: Encoding,
-    refused: Option<Refused>,
-    place: Place,
-) {
-    let (stream, early) = match upgraded.downcast::<TokioIo<TcpStream>>() {
-        Ok(parts) => (ClientStream::Plain(parts.io.into_inner()), parts.read_buf),
+/// The socket's halves, and what the client sent behind its request.
+type Halves = (SocketReader, SocketWriter);
+
+/// Waits until the HTTP server hands the stream over; its task ends then, and its buffers go with
+/// it. None: it never does.
+async fn taken_over(upgrade: OnUpgrade) -> Option<(Halves, Vec<u8>)> {
+    let upgraded = match upgrade.await {
+        Ok(upgraded) => upgraded,
+        Err(error) => {
+            tracing::debug!(%error, "an upgrade did not complete");
+            return None;
+        }
+    };
+    let (halves, early) = match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => (socket::plain(parts.io.into_inner()), parts.read_buf),
         Err(upgraded) => match upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>() {
-            Ok(parts) => (
-                ClientStream::Tls(Box::new(parts.io.into_inner())),
-                parts.read_buf,
-            ),
+            Ok(parts) => (socket::tls(parts.io.into_inner()), parts.read_buf),
             Err(_foreign) => {
                 tracing::error!("the listener handed out a stream the gateway does not know");
-                return;
+                return None;
             }
         },
     };
-    let halves = match stream {
-        ClientStream::Plain(stream) => socket::plain(stream),
-        ClientStream::Tls(stream) => socket::tls(*stream),
-    };
     // Copied here: the server's bytes keep 8 KiB alive however few they are.
-    serve(gateway, halves, encoding, early.to_vec(), refused, place);
+    Some((halves, early.to_vec()))
 }
 
-/// Serves an open socket until it ends; one that is `refused` is told so.
+/// Serves a socket until it ends, in a small task of its own that also waits for it to be
+/// `opening`; one that is `refused` is told so.
 pub fn serve(
     gateway: Arc<Gateway>,
-    (reader, writer): (SocketReader, SocketWriter),
+    opening: impl Future<Output = Option<(Halves, Vec<u8>)>> + Send + 'static,
     encoding: Encoding,
-    early: Vec<u8>,
     refused: Option<Refused>,
     place: Place,
 ) {
-    let connection = Arc::new(Connection::new(
-        gateway.next_id(),
-        encoding,
-        Arc::clone(&gateway),
-        writer,
-    ));
-    if let Some((code, retry_ms)) = refused {
-        connection.close(code, retry_ms, None);
-    }
-    gateway.metrics.connections.increment(1.0);
-    gateway.metrics.connections_opened.increment(1);
     let tasks = gateway.tasks.clone();
     tasks.spawn(async move {
+        let Some(((reader, writer), early)) = opening.await else {
+            return;
+        };
+        let id = gateway.next_id();
+        let connection = Connection::new(id, encoding, Arc::clone(&gateway), writer);
+        let connection = Arc::new(connection);
+        if let Some((code, retry_ms)) = refused {
+            connection.close(code, retry_ms, None);
+        }
+        gateway.metrics.connections.increment(1.0);
+        gateway.metrics.connections_opened.increment(1);
         read::run(Arc::clone(&connection), reader, early).await;
         gateway.metrics.connections.decrement(1.0);
         gateway.metrics.connections_closed.count(

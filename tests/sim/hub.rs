@@ -208,8 +208,8 @@ impl Hub {
                 (place, Some((refusal.code(), Some(retry_ms))))
             }
         };
-        let socket = memory_socket(&pipe);
-        serve(gateway, socket, encoding, Vec::new(), refused, place);
+        let opening = std::future::ready(Some((memory_socket(&pipe), Vec::new())));
+        serve(gateway, opening, encoding, refused, place);
         Some(pipe)
     }
 

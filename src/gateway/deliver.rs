@@ -260,7 +260,9 @@ impl Connection {
             if let Some(sub) = session.sub_mut(step.slot) {
                 count(step, sub, &self.gateway.metrics, tally);
                 let (gap, rewind) = (step.gap.is_some(), step.takes_back(sub));
+                // Not before: what is there at its turn is one delivery, in however many messages.
                 if step.delivered > 0
+                    && step.at_head
                     && let Some(hz) = sub.wishes.hz
                 {
                     sub.due_ms = clock::now_ms() + 1000 / u64::from(hz.max(1));

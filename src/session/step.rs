@@ -22,6 +22,8 @@ pub struct Step {
     pub progress: Progress,
     /// Publications in the message.
     pub delivered: u64,
+    /// Whether nothing was left to read: the subscription's rate (`hz`) counts from here.
+    pub at_head: bool,
     /// Why a gap is in it.
     pub gap: Option<GapReason>,
     /// The lowest offset the client goes back to: nothing above is acknowledged any more.
@@ -46,6 +48,7 @@ impl Step {
             slot,
             progress: sub.progress,
             delivered: 0,
+            at_head: false,
             gap: None,
             kept: u64::MAX,
         }
@@ -117,6 +120,7 @@ impl Step {
 
     /// At the head: `live` ends a replay.
     fn catch_up(&mut self, sub: &Sub, message: &mut Message) {
+        self.at_head = true;
         if self.progress.phase == Phase::Replay {
             self.progress.phase = Phase::Live;
             message.push(&Frame::Live {

@@ -1,12 +1,16 @@
 //! How publications are delivered: every one, the newest per key, at most so often.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use serde_json::{Value, json};
 
 use crate::support::{Client, ENCODINGS, TestNode};
 
-fn keyed(channel: &str, key: u64, data: u64) -> Value {
+fn keyed(channel: &str, key: u64, data: impl Into<Value>) -> Value {
+    let data: Value = data.into();
     json!({"t": "pub", "ch": channel, "k": format!("k{key}"), "d": data})
 }
 
@@ -116,6 +120,33 @@ async fn hz_bounds_the_deliveries_and_still_ends_on_the_newest() {
     }
     let most = begun.elapsed().as_millis() / 50 + 2;
     assert!((2..=most).contains(&deliveries), "{deliveries} of {last}");
+}
+
+#[tokio::test]
+async fn a_delivery_at_a_slow_rate_brings_all_that_is_there() {
+    let node = TestNode::start().await;
+    let mut writer = node.client("bob").await;
+    let mut client = node.client("ada").await;
+    client
+        .sub("orders:1", json!({"mode": "latest", "hz": 1}))
+        .await;
+    client.expect("live").await;
+    let text = "x".repeat(400);
+    let values: Vec<Value> = (0..300)
+        .map(|n| keyed("orders:1", n, text.as_str()))
+        .collect();
+    for message in values.chunks(50) {
+        writer.send_all(message).await;
+    }
+    writer.drained().await;
+    let written = Instant::now();
+    let mut keys = BTreeSet::new();
+    while keys.len() < 300 {
+        let msg = client.expect("msg").await;
+        keys.insert(msg["k"].as_str().unwrap().to_owned());
+    }
+    // 130 KB in portions of one a second would take eight.
+    assert!(written.elapsed().as_secs() < 4, "{:?}", written.elapsed());
 }
 
 #[tokio::test]

@@ -49,14 +49,6 @@ pub async fn run(rounds: usize) {
 
 /// Rows of connections and other channels, each compared with the first.
 async fn table(rows: &[(usize, usize)], rounds: usize) {
-    let mut figures = vec![Vec::new(); rows.len()];
-    for _ in 0..rounds {
-        for ((connections, others), figures) in rows.iter().zip(&mut figures) {
-            let node = measure(&Program::Node, *connections, *others).await;
-            let floor = measure(&Program::Floor, *connections, 0).await;
-            figures.push((node, floor));
-        }
-    }
     println!(
         "growth: {RATE} publications a second to {READERS_PER_CHANNEL} readers each, medians of {rounds}; x: against the first row (must: under {GROWTH_MAX})"
     );
@@ -64,7 +56,13 @@ async fn table(rows: &[(usize, usize)], rounds: usize) {
         "connections | other channels | CPU per delivery, us |    x | floor, us |    x | resident bytes per connection |    x"
     );
     let mut first = None;
-    for ((connections, others), figures) in rows.iter().zip(&figures) {
+    for (connections, others) in rows {
+        let mut figures = Vec::new();
+        for _ in 0..rounds {
+            let node = measure(&Program::Node, *connections, *others).await;
+            let floor = measure(&Program::Floor, *connections, 0).await;
+            figures.push((node, floor));
+        }
         let middle = |figure: fn(&(Row, Row)) -> f64| {
             median(&mut figures.iter().map(figure).collect::<Vec<_>>())
         };

@@ -20,7 +20,7 @@ use super::{
 };
 
 /// Deliveries a second a search begins with.
-const BEGIN: u64 = 100_000;
+const BEGIN: u64 = 20_000;
 const STEP: Duration = Duration::from_secs(3);
 const P99_MAX_MICROS: f64 = 100_000.0;
 /// Without any delivery for so long, what is missing is lost.

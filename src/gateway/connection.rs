@@ -27,6 +27,9 @@ use crate::{
 /// Bytes of replies that may wait; past it the node stops reading commands of this client.
 pub const LANE_BYTES_MAX: usize = 64 * 1024;
 
+/// Room for a welcome and the answer to a subscription: most lanes hold no more.
+const LANE_BYTES_FIRST: usize = 512;
+
 /// Names a connection on its node.
 pub type ConnectionId = u64;
 
@@ -217,6 +220,19 @@ impl Connection {
         self.pull_under(&mut out);
     }
 
+    /// Puts a frame into the lane; `flush` or whatever is written next takes it along.
+    pub fn hold(&self, frame: &Frame) {
+        self.lock().push(self.encoding, frame);
+    }
+
+    /// Writes what is held.
+    pub fn flush(self: &Arc<Self>) {
+        let mut out = self.lock();
+        if !out.lane.is_empty() {
+            self.pull_under(&mut out);
+        }
+    }
+
     /// Waits while the lane is full: the client does not take its replies. Cancel-safe.
     pub async fn room(&self) {
         while self.lock().lane.len() >= LANE_BYTES_MAX {
@@ -320,6 +336,9 @@ impl Out {
 
     /// Encodes a frame into the control lane.
     pub(super) fn push(&mut self, encoding: Encoding, frame: &Frame) {
+        if self.lane.capacity() == 0 {
+            self.lane.reserve(LANE_BYTES_FIRST);
+        }
         frame.encode(encoding, &mut self.lane);
         self.lane.extend_from_slice(encode::separator(encoding));
     }

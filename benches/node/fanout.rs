@@ -139,7 +139,7 @@ pub async fn subscribe(server: &Server, load: Load, count: &Arc<Count>) {
 
 /// A connection that may publish; it may be silent as long as the readers.
 pub async fn publisher(server: &Server) -> TcpStream {
-    let hello = format!(r#"{{"t":"hello","token":"{}","heartbeat":240}}"#, token());
+    let hello = format!(r#"{{"t":"hello","token":"{}","hb":240}}"#, token());
     socket::open(server.address, &hello, "welcome").await
 }
 

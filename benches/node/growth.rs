@@ -135,7 +135,7 @@ async fn follow(server: &Server, channels: std::ops::Range<usize>, count: &Arc<C
             .map(|channel| format!(r#"{{"ch":"c{channel}"}}"#))
             .collect();
         let hello = format!(
-            r#"{{"t":"hello","token":"{token}","heartbeat":240,"subs":[{}]}}"#,
+            r#"{{"t":"hello","token":"{token}","hb":240,"subs":[{}]}}"#,
             subscriptions.join(",")
         );
         let live = (r#""t":"live""#, held.len());

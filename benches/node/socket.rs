@@ -86,5 +86,5 @@ pub fn text(payload: &str) -> Vec<u8> {
 /// A hello that subscribes to one channel, and asks to be taken for alive as long as it may: the
 /// readers of the benches never say anything.
 pub fn hello(token: &str, channel: &str) -> String {
-    format!(r#"{{"t":"hello","token":"{token}","heartbeat":240,"subs":[{{"ch":"{channel}"}}]}}"#)
+    format!(r#"{{"t":"hello","token":"{token}","hb":240,"subs":[{{"ch":"{channel}"}}]}}"#)
 }

@@ -28,8 +28,12 @@ use crate::{
     stage::Stage,
 };
 
-/// Connections one part makes at a time; several parts do so beside each other.
-const CONNECTING_MAX: usize = 64;
+/// Tries of a reader: while nodes and their crowd fill two cores some are sent away.
+const TRIES: usize = 100;
+
+/// The longest a client may ask for: at the default of 25 s a million of them say 40,000 times a
+/// second that they are there, which is a core of its own.
+const HEARTBEAT_SECONDS: u64 = 240;
 
 /// Who a part of the crowd is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -46,6 +50,8 @@ pub struct Orders {
     pub first: usize,
     /// How many.
     pub count: usize,
+    /// Connections it makes at a time.
+    pub at_once: usize,
 }
 
 /// What was published, told when it is over.
@@ -146,7 +152,7 @@ pub fn stream(number: usize) -> u32 {
 async fn gather(stage: &Arc<Stage>, orders: &Orders) -> Result<()> {
     let place = Place::of(stage)?;
     let common = ChannelName::new(&stage.channel("load", 0))?;
-    let gate = Arc::new(Semaphore::new(CONNECTING_MAX));
+    let gate = Arc::new(Semaphore::new(orders.at_once));
     let mut opening = JoinSet::new();
     for number in orders.first..orders.first + orders.count {
         let turn = Arc::clone(&gate).acquire_owned().await?;
@@ -158,10 +164,10 @@ async fn gather(stage: &Arc<Stage>, orders: &Orders) -> Result<()> {
         let own = ChannelName::new(&stage.channel("load", 1 + number))?;
         let wanted = vec![wanted(common.clone(), 0), wanted(own, stream(number))];
         let seat = stage.seat(number, Rule::Every);
-        let mut reader = Light::new(seat, &place, number, wanted);
+        let mut reader = Light::new(seat, &place, number, wanted).heartbeat(HEARTBEAT_SECONDS);
         let stage = Arc::clone(stage);
         opening.spawn(async move {
-            let line = scenario::connect(&mut reader).await;
+            let line = scenario::connect(&mut reader, TRIES).await;
             drop(turn);
             stage.spawn(reader.run(line?));
             anyhow::Ok(())

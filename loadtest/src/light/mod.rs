@@ -68,6 +68,8 @@ pub struct Light {
     seat: Seat,
     number: usize,
     buffer: Option<u32>,
+    /// Seconds; none: the node's default.
+    heartbeat: Option<u64>,
     place: Place,
     /// How often it went on to another node.
     step: usize,
@@ -108,6 +110,7 @@ impl Light {
             seat,
             number,
             buffer: None,
+            heartbeat: None,
             place: place.clone(),
             step: 0,
             wanted: wanted.into_iter().map(|wanted| (wanted, None)).collect(),
@@ -115,6 +118,12 @@ impl Light {
             attempt: 0,
             stamps: Vec::new(),
         }
+    }
+
+    /// With a heartbeat of so many seconds.
+    pub const fn heartbeat(mut self, seconds: u64) -> Self {
+        self.heartbeat = Some(seconds);
+        self
     }
 
     /// With so many bytes of the kernel's memory for what it does not read.
@@ -179,7 +188,7 @@ impl Light {
                 attempt: self.attempt,
             }),
             subs: Some(subs.collect()),
-            heartbeat: None,
+            heartbeat: self.heartbeat,
             sdk: None,
         })
     }
@@ -270,8 +279,9 @@ impl Light {
                         self.frame(frame, &mut done)?;
                     }
                 }
-                websocket::Incoming::Close(_code) => {
-                    return Err(io::ErrorKind::ConnectionAborted.into());
+                websocket::Incoming::Close(code) => {
+                    let why = format!("the node closed: {code:?}");
+                    return Err(io::Error::new(io::ErrorKind::ConnectionAborted, why));
                 }
                 websocket::Incoming::Other => {}
             }

@@ -19,7 +19,7 @@ use crate::{
 /// Connections made at a time: enough for a node to be busy, below its queue of `accept`.
 const CONNECTING_MAX: usize = 256;
 /// Tries of a light reader: a busy node may send it away once.
-const TRIES: usize = 5;
+pub const TRIES: usize = 5;
 const BETWEEN_TRIES: Duration = Duration::from_millis(500);
 /// Nodes and tool together, for a light reader: session, sockets, task.
 const LIGHT_BYTES: usize = 12 * 1024;
@@ -94,18 +94,20 @@ pub async fn gather_numbers(
 }
 
 async fn open(stage: &Arc<Stage>, mut reader: Light) -> Result<()> {
-    let line = connect(&mut reader).await?;
+    let line = connect(&mut reader, TRIES).await?;
     stage.spawn(reader.run(line));
     Ok(())
 }
 
-/// Connects one reader.
-pub async fn connect(reader: &mut Light) -> Result<Line> {
+/// Connects one reader, with so many tries.
+pub async fn connect(reader: &mut Light, tries_max: usize) -> Result<Line> {
     let mut tries = 1;
     loop {
         match reader.open().await {
             Ok(line) => return Ok(line),
-            Err(error) if tries == TRIES => return Err(error).context("a reader cannot connect"),
+            Err(error) if tries == tries_max => {
+                return Err(error).context("a reader cannot connect");
+            }
             Err(_again) => tokio::time::sleep(BETWEEN_TRIES).await,
         }
         tries += 1;

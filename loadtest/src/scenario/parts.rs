@@ -23,6 +23,8 @@ use crate::{
     stage::Stage,
 };
 
+/// Connections made at a time by all parts together, one of each at least.
+const CONNECTING_MAX: usize = 256;
 const POLL: Duration = Duration::from_millis(50);
 
 /// All parts of a crowd.
@@ -60,6 +62,7 @@ impl Parts {
                 token: stage.hub.token("load"),
                 first,
                 count: most.min(sessions - first),
+                at_once: (CONNECTING_MAX / sessions.div_ceil(most)).max(1),
             };
             parts.push(Part::start(stage, &orders, &all, &gone)?);
         }

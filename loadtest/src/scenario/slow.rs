@@ -77,7 +77,7 @@ impl Scenario for Slow {
             let seat = stage.seat(number, Rule::Every).untimed();
             seats.push(seat.clone());
             let mut reader = Light::new(seat, &place, number, vec![wanted]).buffer(BUFFER_BYTES);
-            let line = audience::connect(&mut reader).await?;
+            let line = audience::connect(&mut reader, audience::TRIES).await?;
             dawdling.push((reader, line));
         }
         let lasting = Duration::from_secs(self.seconds);

@@ -1,7 +1,7 @@
 //! Sessions of real clients, seen and ended by a backend.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -18,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 struct Client {
     socket: WebSocketStream<TcpStream>,
     session: String,
+    /// Frames of a message that nobody asked for yet.
+    waiting: VecDeque<Value>,
 }
 
 impl Client {
@@ -38,6 +40,7 @@ impl Client {
         let mut client = Self {
             socket,
             session: String::new(),
+            waiting: VecDeque::new(),
         };
         let hello = json!({"t": "hello", "token": token, "subs": [{"ch": "orders:1", "last": 10}]});
         let hello = Message::text(hello.to_string());
@@ -51,18 +54,18 @@ impl Client {
     /// The next frame of a type; none where the connection ended before.
     async fn next_of(&mut self, wanted: &str) -> Option<Value> {
         let frame = async {
-            while let Some(Ok(message)) = self.socket.next().await {
-                let text = message.into_text().unwrap();
-                for frame in text
-                    .lines()
-                    .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-                {
+            loop {
+                while let Some(frame) = self.waiting.pop_front() {
                     if frame["t"] == wanted {
                         return Some(frame);
                     }
                 }
+                let text = self.socket.next().await?.ok()?.into_text().unwrap();
+                let frames = text
+                    .lines()
+                    .filter_map(|line| serde_json::from_str(line).ok());
+                self.waiting.extend(frames);
             }
-            None
         };
         tokio::time::timeout(PATIENCE, frame).await.unwrap()
     }

@@ -54,7 +54,7 @@ pub async fn open(server: &Server, numbers: std::ops::Range<usize>) -> Vec<tokio
         if opening.len() >= AT_ONCE {
             held.push(opening.join_next().await.unwrap().unwrap());
         }
-        let hello = socket::hello(&token, &format!("c{}", number % CHANNELS));
+        let hello = socket::hello(&token, &[&format!("c{}", number % CHANNELS)]);
         opening.spawn(async move { socket::open(address, &hello, r#""t":"live""#).await });
     }
     held.extend(opening.join_all().await);

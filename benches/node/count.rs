@@ -98,7 +98,7 @@ async fn node(folder: &TempDir) -> Figures {
     drop(held);
 
     fanout::subscribe(&server, alone, &count).await;
-    let mut publisher = fanout::publisher(&server).await;
+    let mut publisher = socket::publisher(server.address, &super::server::token()).await;
     fanout::publish(&mut publisher, alone, PUBLICATIONS, &count).await;
     phases.begin();
     fanout::publish(&mut publisher, alone, PUBLICATIONS, &count).await;
@@ -126,7 +126,7 @@ async fn resumes(server: &Server, phases: &mut Phases<'_>) -> f64 {
     let token = super::server::token();
     let mut hellos = Vec::with_capacity(CONNECTS);
     for _ in 0..CONNECTS {
-        let hello = socket::hello(&token, "resumed");
+        let hello = socket::hello(&token, &["resumed"]);
         let live = (r#""t":"live""#, 1);
         let (stream, seen) = socket::open_and_see(server.address, &hello, live).await;
         let field = |name: &str| {

@@ -113,7 +113,7 @@ async fn measure(program: &Program, load: Load) -> Measured {
 
 /// What a delivery costs to the readers that are there.
 pub async fn deliver(server: &Server, load: Load, count: &Count) -> Measured {
-    let mut publisher = publisher(server).await;
+    let mut publisher = socket::publisher(server.address, &token()).await;
     publish(&mut publisher, load, load.rate * WARM_SECONDS, count).await;
     let (before, bytes_before) = (server.cpu(), count.bytes.load(Ordering::Relaxed));
     count.latencies.clear();
@@ -131,16 +131,15 @@ pub async fn deliver(server: &Server, load: Load, count: &Count) -> Measured {
 pub async fn subscribe(server: &Server, load: Load, count: &Arc<Count>) {
     let token = token();
     for number in 0..load.readers {
-        let hello = socket::hello(&token, &format!("c{}", number % load.channels));
-        let stream = socket::open(server.address, &hello, r#""t":"live""#).await;
-        tokio::spawn(readers::count(stream, Arc::clone(count)));
+        listen(server, &token, number % load.channels, count).await;
     }
 }
 
-/// A connection that may publish; it may be silent as long as the readers.
-pub async fn publisher(server: &Server) -> TcpStream {
-    let hello = format!(r#"{{"t":"hello","token":"{}","hb":240}}"#, token());
-    socket::open(server.address, &hello, "welcome").await
+/// Puts one reader on it.
+pub async fn listen(server: &Server, token: &str, channel: usize, count: &Arc<Count>) {
+    let hello = socket::hello(token, &[&format!("c{channel}")]);
+    let stream = socket::open(server.address, &hello, r#""t":"live""#).await;
+    tokio::spawn(readers::count(stream, Arc::clone(count)));
 }
 
 /// Publishes in steps of at least a millisecond, each begun when it is due and what was published
@@ -167,8 +166,8 @@ pub async fn publish(publisher: &mut TcpStream, load: Load, publications: usize,
 
 /// The frame that publishes in a channel.
 pub fn publication(channel: usize) -> Vec<u8> {
-    let (mark, data) = (char::from(MARK), "x".repeat(DATA_BYTES - 1));
+    let mark = char::from(MARK);
     socket::text(&format!(
-        r#"{{"t":"pub","ch":"c{channel}","d":"{mark}{data}"}}"#
+        r#"{{"t":"pub","ch":"c{channel}","d":"{mark:x<DATA_BYTES$}"}}"#
     ))
 }

@@ -116,9 +116,7 @@ async fn measure(program: &Program, connections: usize, others: usize) -> Row {
 async fn warm(server: &Server, channel: usize, count: &Arc<Count>) {
     let token = token();
     for _ in 0..WARM {
-        let hello = socket::hello(&token, &format!("c{channel}"));
-        let stream = socket::open(server.address, &hello, r#""t":"live""#).await;
-        tokio::spawn(readers::count(stream, Arc::clone(count)));
+        fanout::listen(server, &token, channel, count).await;
     }
 }
 
@@ -130,19 +128,14 @@ async fn follow(server: &Server, channels: std::ops::Range<usize>, count: &Arc<C
         return;
     }
     for held in numbers.chunks(HELD) {
-        let subscriptions: Vec<_> = held
-            .iter()
-            .map(|channel| format!(r#"{{"ch":"c{channel}"}}"#))
-            .collect();
-        let hello = format!(
-            r#"{{"t":"hello","token":"{token}","hb":240,"subs":[{}]}}"#,
-            subscriptions.join(",")
-        );
+        let names: Vec<_> = held.iter().map(|channel| format!("c{channel}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let hello = socket::hello(&token, &names);
         let live = (r#""t":"live""#, held.len());
         let (stream, _) = socket::open_and_see(server.address, &hello, live).await;
         tokio::spawn(readers::count(stream, Arc::clone(count)));
     }
-    let mut publisher = fanout::publisher(server).await;
+    let mut publisher = socket::publisher(server.address, &token).await;
     let mut published = 0;
     for channels in numbers.chunks(AT_ONCE) {
         let frames: Vec<_> = channels

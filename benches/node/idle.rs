@@ -16,7 +16,7 @@ pub async fn run(connections: usize) {
         held.push(
             socket::open(
                 server.address,
-                &socket::hello(&token, "common"),
+                &socket::hello(&token, &["common"]),
                 r#""t":"live""#,
             )
             .await,
@@ -25,7 +25,7 @@ pub async fn run(connections: usize) {
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     let (before, cpu_before) = (server.resident(), server.cpu().all());
     for number in 0..connections {
-        let hello = socket::hello(&token, &format!("c{}", number % 1000));
+        let hello = socket::hello(&token, &[&format!("c{}", number % 1000)]);
         held.push(socket::open(server.address, &hello, r#""t":"live""#).await);
     }
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    fanout::{self, Load},
+    fanout::Load,
     pace::{self, Plan, Tally},
     readers::Reader,
     server::{Program, Server, own_cpu, token},
@@ -81,14 +81,17 @@ impl Search {
         let token = token();
         for number in 0..load.readers {
             let channel = number % load.channels;
-            let hello = socket::hello(&token, &format!("c{channel}"));
+            let hello = socket::hello(&token, &[&format!("c{channel}")]);
             let stream = socket::open(server.address, &hello, r#""t":"live""#).await;
             let reader = Reader::new(stream);
             tokio::spawn(pace::read(reader, channel as u64, Arc::clone(&tally)));
         }
         let mut publishers = Vec::new();
         for _ in 0..PUBLISHERS.min(load.channels) {
-            let stream = fanout::publisher(&server).await.into_std().unwrap();
+            let stream = socket::publisher(server.address, &token)
+                .await
+                .into_std()
+                .unwrap();
             stream.set_nonblocking(false).unwrap();
             publishers.push(stream);
         }

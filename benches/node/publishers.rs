@@ -93,8 +93,7 @@ pub fn number(data: &str) -> u64 {
 
 /// Publishes over a socket until the node is gone.
 pub async fn websocket(server: SocketAddr, mut publisher: Publisher) -> Publisher {
-    let hello = format!(r#"{{"t":"hello","token":"{}","hb":240}}"#, token());
-    let mut stream = socket::open(server, &hello, "welcome").await;
+    let mut stream = socket::publisher(server, &token()).await;
     let mut answers = Vec::new();
     loop {
         let under_way = publisher.sent - publisher.answered;

@@ -37,7 +37,7 @@ async fn peak(stalled: usize, megabytes: usize) -> u64 {
         idle.push(
             socket::open(
                 server.address,
-                &socket::hello(&token, "busy"),
+                &socket::hello(&token, &["busy"]),
                 r#""t":"live""#,
             )
             .await,
@@ -47,18 +47,13 @@ async fn peak(stalled: usize, megabytes: usize) -> u64 {
     for _ in 0..HEALTHY {
         let stream = socket::open(
             server.address,
-            &socket::hello(&token, "busy"),
+            &socket::hello(&token, &["busy"]),
             r#""t":"live""#,
         )
         .await;
         readers.push(tokio::spawn(read_until(stream, format!(r#""o":{count},"#))));
     }
-    let mut publisher = socket::open(
-        server.address,
-        &format!(r#"{{"t":"hello","token":"{token}"}}"#),
-        "welcome",
-    )
-    .await;
+    let mut publisher = socket::publisher(server.address, &token).await;
     let frame = socket::text(&format!(
         r#"{{"t":"pub","ch":"busy","d":"{}"}}"#,
         "x".repeat(DATA_BYTES)

@@ -83,8 +83,18 @@ pub fn text(payload: &str) -> Vec<u8> {
     frame
 }
 
-/// A hello that subscribes to one channel, and asks to be taken for alive as long as it may: the
+/// A hello that subscribes to channels, and asks to be taken for alive as long as it may: the
 /// readers of the benches never say anything.
-pub fn hello(token: &str, channel: &str) -> String {
-    format!(r#"{{"t":"hello","token":"{token}","hb":240,"subs":[{{"ch":"{channel}"}}]}}"#)
+pub fn hello(token: &str, channels: &[&str]) -> String {
+    let subs: Vec<_> = channels
+        .iter()
+        .map(|channel| format!(r#"{{"ch":"{channel}"}}"#))
+        .collect();
+    let subs = subs.join(",");
+    format!(r#"{{"t":"hello","token":"{token}","hb":240,"subs":[{subs}]}}"#)
+}
+
+/// A connection that may publish; it may be silent as long as the readers.
+pub async fn publisher(server: SocketAddr, token: &str) -> TcpStream {
+    open(server, &hello(token, &[]), "welcome").await
 }

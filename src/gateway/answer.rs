@@ -40,7 +40,7 @@ pub fn limit(connection: &Arc<Connection>, i: RequestId, retry_ms: u64, text: &s
     }
 }
 
-/// Why something is refused.
+/// Why something is refused: the code and a sentence for people.
 pub type Refusal = (ErrorCode, &'static str);
 
 const FORBIDDEN: Refusal = (

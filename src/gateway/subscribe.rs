@@ -9,6 +9,7 @@ use tidewire_protocol::{
 };
 
 use super::{
+    answer::Refusal,
     connection::Connection,
     place::{Placed, leave_channel, place},
 };
@@ -42,9 +43,6 @@ impl From<Sub> for Wanted {
         }
     }
 }
-
-/// Why something is refused: the code and a sentence for people.
-type Refusal = (ErrorCode, &'static str);
 
 const NO_BROKER: Refusal = (ErrorCode::Unavailable, "the broker does not answer");
 const BEHIND: Refusal = (ErrorCode::Unavailable, "the broker is behind this position");

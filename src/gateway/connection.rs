@@ -220,19 +220,6 @@ impl Connection {
         self.pull_under(&mut out);
     }
 
-    /// Puts a frame into the lane; `flush` or whatever is written next takes it along.
-    pub fn hold(&self, frame: &Frame) {
-        self.lock().push(self.encoding, frame);
-    }
-
-    /// Writes what is held.
-    pub fn flush(self: &Arc<Self>) {
-        let mut out = self.lock();
-        if !out.lane.is_empty() {
-            self.pull_under(&mut out);
-        }
-    }
-
     /// Waits while the lane is full: the client does not take its replies. Cancel-safe.
     pub async fn room(&self) {
         while self.lock().lane.len() >= LANE_BYTES_MAX {

@@ -1,7 +1,7 @@
 //! The first frame of a connection: who the client is, which session it goes on with, and what
 //! that session is subscribed to.
 
-use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use tidewire_protocol::{
     ChannelName, CloseCode, ErrorCode, Frame, Name,
@@ -84,9 +84,8 @@ pub async fn open(connection: &Arc<Connection>, hello: Hello) -> Option<Opened> 
     let (session, resumed) = (claimed.id.clone(), claimed.stored.is_some());
     welcome(connection, &claimed, identity, &opened);
     gateway.register(&session, connection);
+    // After the welcome: until the client has read it, the old connection is all it has.
     if let Some(node) = claimed.from {
-        // After the welcome: until the client has read it, the old connection is all it has.
-        connection.flush();
         gateway
             .control
             .taken(node, session.clone(), claimed.fence.attempt);
@@ -109,8 +108,7 @@ pub async fn open(connection: &Arc<Connection>, hello: Hello) -> Option<Opened> 
         let (channel, member) = (sub.channel, sub.member?);
         Some(Membership { channel, member })
     });
-    let subscribing = subscribe::resume(connection, wanted, dropped.collect());
-    in_one_write(connection, subscribing).await;
+    subscribe::resume(connection, wanted, dropped.collect()).await;
     connection.with_session(|session| session.went_on_from(&before));
     if resumed {
         connection.with_session(|session| {
@@ -122,18 +120,6 @@ pub async fn open(connection: &Arc<Connection>, hello: Hello) -> Option<Opened> 
     }
     gateway.checkpoints.note_changed(connection);
     Some(opened)
-}
-
-/// Lets what is held go out together with the answers of `work`, or before them if it has to wait
-/// for anything.
-async fn in_one_write(connection: &Arc<Connection>, work: impl Future<Output = ()>) {
-    let mut work = pin!(work);
-    let waits = poll_fn(|context| Poll::Ready(work.as_mut().poll(context).is_pending())).await;
-    if waits {
-        connection.flush();
-        work.await;
-    }
-    connection.flush();
 }
 
 /// Who the client is. None: it was refused, and told so.
@@ -197,7 +183,7 @@ fn welcome(connection: &Arc<Connection>, claimed: &Claimed, identity: Identity, 
         None => session.events.push(gateway.event(What::Began)),
     }
     connection.set_session(Box::new(session));
-    connection.hold(&frame);
+    connection.send(&[frame]);
 }
 
 /// Takes the session over that the client names, or begins one. A key that is not this user's
